@@ -1,0 +1,26 @@
+/*
+ * facts.h - what is known when the MTA asks. The session fills it; plan and judge read it.
+ *
+ * Strings are borrowed from the session for the time of one question, are never NULL, and hold
+ * whatever the client sent: nothing in policy may trust their form or length.
+ */
+#ifndef WEIR_FACTS_H
+#define WEIR_FACTS_H
+
+#include "weir/addr.h"
+
+enum stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT };
+
+struct facts {
+	enum stage stage;
+	struct addr client;
+	bool authenticated;	/* SASL, as the MTA says at MAIL */
+	bool message_counted;	/* this transaction has been charged to the messages limits */
+	bool greylist_done;	/* nothing more to ask of greylisting in this message */
+	const char *sender;	/* "" is the null reverse-path */
+	const char *recipient;	/* at STAGE_RCPT */
+};
+
+const char *stage_name(enum stage s);
+
+#endif

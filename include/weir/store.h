@@ -1,0 +1,75 @@
+/*
+ * store.h - where counters live: one contract, two back ends (Redis, the zone) and the chain of
+ * both that a worker uses. tests/contract runs the same cases against each.
+ *
+ * Every call may come from any thread of the process that opened the store, returns within the
+ * request's deadline, and never fails louder than by its status.
+ */
+#ifndef WEIR_STORE_H
+#define WEIR_STORE_H
+
+#include "weir/answer.h"
+
+enum store_status {
+	STORE_OK,
+	STORE_STALE, /* planned with another generation than the store's: nothing was charged */
+	STORE_DOWN   /* no usable answer; whether anything was charged is unknown */
+};
+
+/* PREFIX:limits as it stands, for ruleset_overlay(). Freed with overlay_free(). */
+struct overlay {
+	char generation[GENERATION_MAX + 1];
+	unsigned nentries;
+	struct overlay_entry *entries;
+};
+void overlay_free(struct overlay *o);
+
+/* How a store tells its owner of changes of state: one line each, no newline, safe to log. */
+typedef void store_notice(void *ctx, int syslog_priority, const char *line);
+
+struct store;
+
+struct store_ops {
+	enum store_status (*ask)(struct store *, const struct request *, int64_t now_us,
+	    struct answer *);
+	void (*release)(struct store *, uint64_t lease);
+	enum store_status (*load)(struct store *, int64_t deadline_us, struct overlay *);
+	void (*close)(struct store *);
+};
+
+struct store {
+	const struct store_ops *ops;
+};
+
+/* Check and charge. now_us is the time to go by, 0 = the store's own clock. */
+static inline enum store_status
+store_ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out)
+{
+	return s->ops->ask(s, q, now_us, out);
+}
+
+/* The session that got this lease has ended. Never waits; 0 is ignored. */
+static inline void
+store_release(struct store *s, uint64_t lease)
+{
+	if (lease != 0)
+		s->ops->release(s, lease);
+}
+
+/* Reads the limits that Redis overlays; the zone has none and says so with generation "0". */
+static inline enum store_status
+store_load(struct store *s, int64_t deadline_us, struct overlay *out)
+{
+	return s->ops->load(s, deadline_us, out);
+}
+
+/* Frees the store; *s becomes NULL. */
+static inline void
+store_close(struct store **s)
+{
+	if (*s != NULL)
+		(*s)->ops->close(*s);
+	*s = NULL;
+}
+
+#endif

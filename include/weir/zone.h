@@ -1,0 +1,93 @@
+/*
+ * zone.h - one shared-memory table for all workers of one weir-milter.
+ *
+ * It is the store when no Redis is configured, the fall-back while Redis does not answer, the
+ * cache of clients refused a moment ago, the count of open sessions, and the place where the
+ * workers agree whether Redis is down.
+ *
+ * Fixed size. Entries of 32 bytes in sets of 8; a look-up touches one set. When a set is full
+ * the entry that matters least goes (expired, then drained, then oldest), so an attacker with
+ * many addresses costs others accuracy, never memory. Keys are hashed with a random secret, so
+ * nobody can aim at a set.
+ *
+ * Locks: one robust, process-shared mutex per shard. A worker that dies while it holds one
+ * leaves at worst one half-written counter; the next taker goes on. A request takes the shards
+ * of all its counters in ascending order, which makes check and charge one step.
+ *
+ * Made by the master before it forks; every process uses the same mapping at the same address.
+ */
+#ifndef WEIR_ZONE_H
+#define WEIR_ZONE_H
+
+#include "weir/store.h"
+
+#define ZONE_SIZE_MIN (INT64_C(256) * 1024)
+#define ZONE_SIZE_MAX (INT64_C(64) * 1024 * 1024 * 1024)
+
+/* Open sessions that one worker can hold a lease for; more are served and not counted. */
+#define ZONE_LEASES 16384
+#define LEASE_RECORDS_MAX REQUEST_RECORDS_MAX
+#define ZONE_WORKERS_MAX 64
+
+struct zone;
+
+/* size in bytes for the table of counters (leases come on top, touched only as they are used).
+ * NULL with errno when the mapping fails. */
+struct zone *zone_new(int64_t size, unsigned workers);
+void zone_free(struct zone **z);
+
+/* The zone as a store for worker number `worker`. Borrow: the zone must outlive it. */
+struct store *zone_store_open(struct zone *z, unsigned worker);
+
+/* --- refused a moment ago ---------------------------------------------------------------- */
+
+/* Remember that this hit does not fit before until_us. Valid for one generation only. */
+void zone_refusal_put(struct zone *z, const struct request *q, unsigned hit, int64_t until_us);
+/* When (in microseconds since 1970) it fits again, if that is later than now_us; else 0. */
+int64_t zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, int64_t now_us);
+
+/* --- leases: one for each open session that is counted ------------------------------------ */
+
+enum lease_state {
+	LEASE_FREE = 0,
+	LEASE_OPEN,	/* the session runs */
+	LEASE_RELEASED	/* it has ended; Redis still has to be told */
+};
+
+struct lease {
+	uint64_t id; /* never 0, never used twice in the life of a zone */
+	unsigned nrecords;
+	struct {
+		enum limit_per kind;
+		char key[RECORD_KEY_MAX];
+	} records[LEASE_RECORDS_MAX];
+};
+
+/* Takes a slot for the sessions hits of q. 0 when q has none or the worker's table is full. */
+uint64_t zone_lease_take(struct zone *z, unsigned worker, const struct request *q);
+/* Adds an open lease to the zone's own counts (the zone store does so by itself). */
+void zone_lease_count(struct zone *z, uint64_t lease);
+/* Ends it. tell: keep the slot as LEASE_RELEASED until zone_lease_forget(); else free it. */
+void zone_lease_end(struct zone *z, uint64_t lease, bool tell);
+void zone_lease_forget(struct zone *z, uint64_t lease);
+/* Calls fn for each slot of the worker that is not free. fn gets a copy, no lock is held. */
+typedef void zone_lease_fn(void *ctx, enum lease_state state, const struct lease *lease);
+void zone_lease_each(struct zone *z, unsigned worker, zone_lease_fn *fn, void *ctx);
+/* A worker died: its open sessions end (uncounted here, LEASE_RELEASED if tell). */
+void zone_worker_died(struct zone *z, unsigned worker, bool tell);
+/* Open sessions of all workers. */
+unsigned zone_sessions(struct zone *z);
+
+/* --- is Redis down? ------------------------------------------------------------------------ */
+
+/* Open after this many failures in a row, over all workers. */
+#define BREAKER_FAILURES 3
+
+bool zone_breaker_open(struct zone *z);
+/* Both return true for the one caller whose report changed the state, and who logs it. */
+bool zone_breaker_failed(struct zone *z, int64_t now_us);
+bool zone_breaker_ok(struct zone *z);
+/* When it opened, microseconds since 1970. */
+int64_t zone_breaker_since(struct zone *z);
+
+#endif

@@ -1,0 +1,280 @@
+/*
+ * plan.c - the first step of the road: which counters matter for this question.
+ */
+#include <string.h>
+
+#include "weir/request.h"
+#include "weir/units.h"
+
+/* A record outlives its buckets by this much at least, so that an administrator who looks into
+ * Redis still finds the client that was refused a while ago. */
+#define RECORD_TTL_MIN (3600 * USEC_PER_SEC)
+
+const char *
+stage_name(enum stage s)
+{
+	static const char *const names[] = {
+		[STAGE_CONNECT] = "connect",
+		[STAGE_HELO] = "helo",
+		[STAGE_MAIL] = "mail",
+		[STAGE_RCPT] = "rcpt",
+	};
+
+	return names[s];
+}
+
+/* --- record keys --------------------------------------------------------------------------- */
+
+/* The bits that make one "address" or "network" of the client's family. */
+static unsigned
+mask_bits(const struct ruleset *r, enum limit_per kind, const struct addr *client)
+{
+	if (client->family == ADDR_V4)
+		return kind == PER_ADDRESS ? 32 : r->network_v4;
+	return kind == PER_ADDRESS ? r->address_v6 : r->network_v6;
+}
+
+/* "{TAG}" or "{TAG}:TEXT"; both parts are at most NET_TEXT_MAX, so it always fits. */
+static void
+record_key(const struct ruleset *r, enum limit_per kind, const struct addr *client,
+    char out[RECORD_KEY_MAX])
+{
+	char tag[NET_TEXT_MAX], text[NET_TEXT_MAX];
+	unsigned address = mask_bits(r, PER_ADDRESS, client);
+	unsigned network = mask_bits(r, PER_NETWORK, client);
+	unsigned own = mask_bits(r, kind, client);
+	struct net n;
+
+	if (kind == PER_ALL) {
+		strcpy(out, "{all}");
+		return;
+	}
+	n = net_of(client, address < network ? address : network);
+	net_format(&n, tag);
+	n = net_of(client, own);
+	net_format(&n, text);
+	strcpy(out, "{");
+	strcat(out, tag);
+	strcat(out, "}");
+	if (strcmp(tag, text) != 0) {
+		strcat(out, ":");
+		strcat(out, text);
+	}
+}
+
+/* One life time for all that is kept in a record, whichever limit writes it: the longest. */
+static int64_t
+record_ttl(const struct ruleset *r, enum limit_per kind)
+{
+	int64_t ttl = kind == PER_POOL ? r->greylist.keep_us : RECORD_TTL_MIN;
+
+	for (unsigned i = 0; i < r->nlimits; i++)
+		if (r->limits[i].enabled && r->limits[i].per == kind &&
+		    limit_drain_us(&r->limits[i]) > ttl)
+			ttl = limit_drain_us(&r->limits[i]);
+	return ttl;
+}
+
+/* The index of the client's record of this kind, made at its first use. */
+static uint8_t
+request_record(const struct ruleset *r, const struct facts *f, enum limit_per kind,
+    struct request *q)
+{
+	struct record *rec;
+
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (q->records[i].kind == kind)
+			return (uint8_t)i;
+	rec = &q->records[q->nrecords];
+	rec->kind = kind;
+	record_key(r, kind, &f->client, rec->key);
+	rec->ttl_us = record_ttl(r, kind);
+	return (uint8_t)q->nrecords++;
+}
+
+/* --- limits -------------------------------------------------------------------------------- */
+
+/* What this question costs a limit; 0 = the limit has no part in it. A message is counted at
+ * its first recipient: before, the MTA may still refuse all of it, and greylisting comes first. */
+static int64_t
+hit_cost(const struct limit *l, const struct facts *f)
+{
+	if (!l->enabled)
+		return 0;
+	switch (l->count) {
+	case COUNT_CONNECTIONS:
+	case COUNT_SESSIONS:
+		return f->stage == STAGE_CONNECT;
+	case COUNT_MESSAGES:
+		return f->stage == STAGE_RCPT && !f->message_counted;
+	case COUNT_RECIPIENTS:
+		return f->stage == STAGE_RCPT;
+	}
+	return 0;
+}
+
+static void
+plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
+{
+	for (unsigned i = 0; i < r->nlimits; i++) {
+		const struct limit *l = &r->limits[i];
+		int64_t cost = hit_cost(l, f);
+		struct hit *h = &q->hits[q->nhits];
+
+		if (cost == 0)
+			continue;
+		h->limit = l;
+		h->cost = cost;
+		h->record = request_record(r, f, l->per, q);
+		q->nhits++;
+	}
+}
+
+/* --- greylisting --------------------------------------------------------------------------- */
+
+/* RFC 5321 4.5.1 and RFC 2142: the mailboxes that people write to when mail does not work. */
+static bool
+free_recipient(const char *rcpt)
+{
+	static const char *const locals[] = {"postmaster", "abuse", NULL};
+
+	for (size_t i = 0; locals[i] != NULL; i++) {
+		size_t len = strlen(locals[i]);
+		size_t j = 0;
+
+		while (j < len && (rcpt[j] | 0x20) == locals[i][j])
+			j++;
+		if (j == len && (rcpt[j] == '@' || rcpt[j] == '\0'))
+			return true;
+	}
+	return false;
+}
+
+/* FNV-1a: only tells over-long addresses apart; who makes two collide harms himself. */
+static uint64_t
+text_hash(const char *s)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (; *s != '\0'; s++)
+		h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
+	return h;
+}
+
+static char
+hex_digit(unsigned v)
+{
+	return "0123456789abcdef"[v & 15];
+}
+
+/* Lower case, and %XX for all that could confuse a key, a person or a log. Returns the end. */
+static char *
+grey_part(char *out, const char *s)
+{
+	char *start = out, *end = out + GREY_PART_MAX;
+	const char *whole = s;
+
+	if (*s == '\0') {
+		strcpy(out, "<>");
+		return out + 2;
+	}
+	for (; *s != '\0' && out + 3 <= end; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c >= 'A' && c <= 'Z')
+			*out++ = (char)(c | 0x20);
+		else if (c > 0x20 && c < 0x7f && c != '%' && c != '{' && c != '}')
+			*out++ = (char)c;
+		else {
+			*out++ = '%';
+			*out++ = hex_digit(c >> 4);
+			*out++ = hex_digit(c);
+		}
+	}
+	if (*s != '\0') {
+		uint64_t h = text_hash(whole);
+
+		out = start + GREY_PART_MAX - 17;
+		*out++ = '~';
+		for (int shift = 60; shift >= 0; shift -= 4)
+			*out++ = hex_digit((unsigned)(h >> shift));
+	}
+	*out = '\0';
+	return out;
+}
+
+static void
+plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
+{
+	const struct greylist *g = &r->greylist;
+	struct grey_question *ask = &q->grey;
+	char *p;
+
+	if (!g->enabled || f->stage != STAGE_RCPT || f->authenticated || f->greylist_done ||
+	    free_recipient(f->recipient))
+		return;
+	ask->asked = true;
+	ask->when_down = g->hold_when_down;
+	ask->record = request_record(r, f, PER_POOL, q);
+	ask->delay_us = g->delay_us;
+	ask->window_us = g->window_us;
+	ask->keep_us = g->keep_us;
+	strcpy(ask->key, q->records[ask->record].key);
+	p = ask->key + strlen(ask->key);
+	*p++ = ' ';
+	p = grey_part(p, f->sender);
+	*p++ = ' ';
+	grey_part(p, f->recipient);
+}
+
+/* --- the whole ----------------------------------------------------------------------------- */
+
+bool
+plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
+{
+	q->deadline_us = 0;
+	q->nrecords = q->nhits = 0;
+	q->grey.asked = false;
+	if (ruleset_exempt(r, &f->client))
+		return false;
+	memcpy(q->generation, r->generation, sizeof q->generation);
+	plan_hits(r, f, q);
+	plan_greylist(r, f, q);
+	return q->nhits > 0 || q->grey.asked;
+}
+
+struct plan_steps
+plan_steps(const struct ruleset *r)
+{
+	struct plan_steps s = {.rcpt = r->greylist.enabled};
+
+	for (unsigned i = 0; i < r->nlimits; i++) {
+		const struct limit *l = &r->limits[i];
+
+		if (!l->enabled)
+			continue;
+		if (!limit_at_connect(l)) {
+			s.rcpt = true;
+			continue;
+		}
+		if (l->count == COUNT_SESSIONS)
+			s.close = true;
+		/* a verdict that is not spoken at connect waits for HELO, at the latest for MAIL */
+		if (l->action == ACTION_REFUSE && r->refuse_at_helo)
+			s.helo = s.mail = true;
+		if (l->action == ACTION_DEFER)
+			s.mail = true;
+	}
+	/* without MAIL nobody knows where a message begins, nor who is authenticated */
+	if (s.rcpt)
+		s.mail = true;
+	return s;
+}
+
+bool
+plan_done(const struct ruleset *r, const struct facts *f)
+{
+	struct plan_steps s = plan_steps(r);
+
+	return ruleset_exempt(r, &f->client) || (!s.rcpt && !s.close);
+}
