@@ -32,11 +32,12 @@
 struct zone;
 
 /* size in bytes for the table of counters (leases come on top, touched only as they are used).
- * NULL with errno when the mapping fails. */
+ * NULL with errno when the mapping fails, EINVAL when size or workers is out of bounds. */
 struct zone *zone_new(int64_t size, unsigned workers);
 void zone_free(struct zone **z);
 
-/* The zone as a store for worker number `worker`. Borrow: the zone must outlive it. */
+/* The zone as a store for worker number `worker`. Borrow: the zone must outlive it. NULL: out of
+ * memory, or no such worker. */
 struct store *zone_store_open(struct zone *z, unsigned worker);
 
 /* --- refused a moment ago ---------------------------------------------------------------- */

@@ -1,0 +1,293 @@
+/*
+ * conf.c - weir.conf(5): libconfuse does the grammar, the table in conf_words.c says what each
+ * word means.
+ *
+ * Every value is read as text and handed to its word while libconfuse stands on its line, so
+ * that each error names the line that is wrong.
+ */
+#include <confuse.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "weir/units.h"
+#include "conf.h"
+#include "conf_words.h"
+
+#define DEFAULT_SOCKET "inet:127.0.0.1:8890"
+#define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
+#define DEFAULT_SOCKET_MODE 0660
+#define ERR_MAX 512
+#define WORDS_MAX 24 /* in one section */
+
+/* libconfuse's callbacks carry no context of ours. Start-up is single-threaded. */
+static struct {
+	struct conf *conf;
+	FILE *errors;
+	bool exempt_given; /* replaces the default, be it empty */
+} reading;
+
+static const char *
+section_name(const cfg_t *section)
+{
+	/* libconfuse calls what is outside of any section "root" */
+	return strcmp(section->name, "root") == 0 ? "" : section->name;
+}
+
+static const struct conf_word *
+find_word(const char *section, const char *name)
+{
+	for (const struct conf_word *w = conf_words; w->name != NULL; w++)
+		if (strcmp(w->section, section) == 0 && strcmp(w->name, name) == 0)
+			return w;
+	return NULL;
+}
+
+static int
+on_value(cfg_t *section, cfg_opt_t *opt)
+{
+	const struct conf_word *w = find_word(section_name(section), opt->name);
+	unsigned n = cfg_opt_size(opt);
+	char err[ERR_MAX] = "";
+	const char *value = n > 0 ? cfg_opt_getnstr(opt, n - 1) : NULL;
+
+	if (w == NULL || value == NULL ||
+	    conf_word_set(reading.conf, w, cfg_title(section), value, err, sizeof err))
+		return 0;
+	cfg_error(section, "%s: %s", opt->name, err);
+	return -1;
+}
+
+/* The closing brace of a section: what only the whole can tell, while the line is at hand. */
+static int
+on_section(cfg_t *root, cfg_opt_t *opt)
+{
+	cfg_t *section = cfg_opt_getnsec(opt, cfg_opt_size(opt) - 1);
+	char err[LIMIT_ERR_MAX] = "";
+	struct limit *l, whole;
+
+	if (strcmp(opt->name, "limit") != 0)
+		return 0;
+	l = ruleset_limit(&reading.conf->rules, cfg_title(section));
+	if (l == NULL) {
+		cfg_error(root, "limit %s: is empty", cfg_title(section));
+		return -1;
+	}
+	whole = *l;
+	if (limit_finish(&whole, err, sizeof err))
+		return 0;
+	cfg_error(root, "limit %s: %s", l->name, err);
+	return -1;
+}
+
+static void
+on_error(cfg_t *cfg, const char *fmt, va_list ap)
+{
+	fprintf(reading.errors, "weir-milter: %s:%d: ", cfg->filename, cfg->line);
+	vfprintf(reading.errors, fmt, ap);
+	fputc('\n', reading.errors);
+}
+
+/* libconfuse's option array for a section of our table. */
+static void
+section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
+{
+	const cfg_opt_t end = CFG_END();
+	size_t n = 0;
+
+	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - 4; w++) {
+		const cfg_opt_t text = CFG_STR(w->name, NULL, CFGF_NODEFAULT);
+		const cfg_opt_t list = CFG_STR_LIST(w->name, NULL, CFGF_NODEFAULT);
+
+		if (strcmp(w->section, section) == 0)
+			opts[n++] = w->list ? list : text;
+	}
+	if (section[0] == '\0') {
+		static cfg_opt_t redis[WORDS_MAX], greylist[WORDS_MAX], limit[WORDS_MAX];
+		const cfg_opt_t sections[] = {
+			CFG_SEC("redis", redis, CFGF_NODEFAULT),
+			CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
+			CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+		};
+
+		section_opts("redis", redis);
+		section_opts("greylist", greylist);
+		section_opts("limit", limit);
+		for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
+			opts[n++] = sections[i];
+	}
+	opts[n] = end;
+}
+
+static bool
+parse_file(struct conf *c, const char *file, FILE *errors)
+{
+	cfg_opt_t opts[WORDS_MAX];
+	char path[64];
+	cfg_t *cfg;
+	int rc;
+
+	section_opts("", opts);
+	cfg = cfg_init(opts, CFGF_NONE);
+	if (cfg == NULL) {
+		fprintf(errors, "weir-milter: out of memory\n");
+		return false;
+	}
+	reading.conf = c;
+	reading.errors = errors;
+	cfg_set_error_function(cfg, on_error);
+	for (const struct conf_word *w = conf_words; w->name != NULL; w++) {
+		snprintf(path, sizeof path, "%s%s%s", w->section, *w->section != '\0' ? "|" : "",
+		    w->name);
+		cfg_set_validate_func(cfg, path, on_value);
+	}
+	cfg_set_validate_func(cfg, "limit", on_section);
+	rc = cfg_parse(cfg, file);
+	if (rc == CFG_FILE_ERROR)
+		fprintf(errors, "weir-milter: %s: %s\n", file, strerror(errno));
+	/* exempt = {} exempts nobody, and is not the same as saying nothing */
+	reading.exempt_given = (cfg_getopt(cfg, "exempt")->flags & CFGF_MODIFIED) != 0;
+	cfg_free(cfg);
+	return rc == CFG_SUCCESS;
+}
+
+/* The first line of the file. Not in weir.conf itself, which more people may read. */
+static bool
+read_password(struct conf *c, FILE *errors)
+{
+	FILE *f = fopen(c->password_file, "re");
+	struct stat st;
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t len;
+	bool ok = false;
+
+	if (f == NULL) {
+		fprintf(errors, "weir-milter: password-file %s: %s\n", c->password_file,
+		    strerror(errno));
+		return false;
+	}
+	if (fstat(fileno(f), &st) == 0 && (st.st_mode & S_IRWXO) != 0)
+		fprintf(errors, "weir-milter: warning: password-file %s can be read by everybody\n",
+		    c->password_file);
+	len = getline(&line, &room, f);
+	if (len > 0 && line[len - 1] == '\n')
+		line[--len] = '\0';
+	if (len <= 0)
+		fprintf(errors, "weir-milter: password-file %s is empty\n", c->password_file);
+	else if (len > REDIS_SECRET_MAX)
+		fprintf(errors, "weir-milter: password-file %s: the password is too long\n",
+		    c->password_file);
+	else {
+		strcpy(c->redis.password, line);
+		ok = true;
+	}
+	if (line != NULL)
+		explicit_bzero(line, room);
+	free(line);
+	fclose(f);
+	return ok;
+}
+
+void
+conf_defaults(struct conf *c)
+{
+	char err[ERR_MAX];
+
+	memset(c, 0, sizeof *c);
+	ruleset_defaults(&c->rules);
+	redis_options_defaults(&c->redis);
+	(void)socket_parse(DEFAULT_SOCKET, &c->socket, err, sizeof err);
+	c->socket_mode = DEFAULT_SOCKET_MODE;
+	c->zone_size = DEFAULT_ZONE_SIZE;
+	c->exempt = netset_new();
+}
+
+static bool
+add_default_exempt(struct netset *set)
+{
+	static const char *const loopback[] = {"127.0.0.0/8", "::1", NULL};
+	struct net n;
+
+	for (size_t i = 0; loopback[i] != NULL; i++)
+		if (!net_parse(loopback[i], &n) || !netset_add(set, &n))
+			return false;
+	return true;
+}
+
+bool
+conf_read(struct conf *c, const char *file, FILE *errors)
+{
+	char err[LIMIT_ERR_MAX + LIMIT_NAME_MAX + 16];
+
+	conf_defaults(c);
+	if (c->exempt == NULL) {
+		fprintf(errors, "weir-milter: out of memory\n");
+		return false;
+	}
+	reading.exempt_given = false;
+	if (file != NULL && !parse_file(c, file, errors))
+		return false;
+	if (!reading.exempt_given && !add_default_exempt(c->exempt)) {
+		fprintf(errors, "weir-milter: out of memory\n");
+		return false;
+	}
+	if (c->password_file[0] != '\0' && !read_password(c, errors))
+		return false;
+	netset_seal(c->exempt);
+	c->rules.exempt = c->exempt;
+	if (!ruleset_finish(&c->rules, err, sizeof err)) {
+		fprintf(errors, "weir-milter: %s: %s\n", file != NULL ? file : "built-in", err);
+		return false;
+	}
+	return true;
+}
+
+static void
+print_limit(const struct limit *l, FILE *out)
+{
+	fprintf(out, "limit %s: ", l->name);
+	if (!l->enabled) {
+		fprintf(out, "off\n");
+		return;
+	}
+	fprintf(out, "%s per %s, ", limit_count_name(l->count), limit_per_name(l->per));
+	if (l->count == COUNT_SESSIONS)
+		fprintf(out, "at most %lld open", (long long)l->max);
+	else
+		fprintf(out, "%lld in %lld s, burst %lld", (long long)l->rate,
+		    (long long)(l->period_us / USEC_PER_SEC), (long long)l->burst);
+	fprintf(out, ": %s", limit_action_name(l->action));
+	if (l->action != ACTION_LOG)
+		fprintf(out, " \"%s %s %s\"", l->reply.code, l->reply.xcode, l->reply.text);
+	fputc('\n', out);
+}
+
+void
+conf_print(const struct conf *c, FILE *out)
+{
+	fprintf(out, "socket: %s\nmode: %s\nstore: ", c->socket.text,
+	    c->rules.observe ? "observe (nothing is refused)" : "enforce");
+	if (!c->use_redis)
+		fprintf(out, "this host's memory (no redis section)\n");
+	else if (c->redis.port != 0)
+		fprintf(out, "redis at %s port %d\n", c->redis.host, c->redis.port);
+	else
+		fprintf(out, "redis at %s\n", c->redis.host);
+	for (unsigned i = 0; i < c->rules.nlimits; i++)
+		print_limit(&c->rules.limits[i], out);
+	if (c->rules.greylist.enabled)
+		fprintf(out, "greylist: delay %lld s\n",
+		    (long long)(c->rules.greylist.delay_us / USEC_PER_SEC));
+	else
+		fprintf(out, "greylist: off\n");
+}
+
+void
+conf_free(struct conf *c)
+{
+	netset_free(&c->exempt);
+	explicit_bzero(c->redis.password, sizeof c->redis.password);
+}

@@ -1,0 +1,48 @@
+/*
+ * conf.h - the configuration of one weir-milter, read once and then never changed.
+ *
+ * Built by conf_read() from built-in defaults and the file; command-line options are laid over
+ * it by main.c. Owned by the master; workers inherit it by fork.
+ */
+#ifndef WEIR_MILTER_CONF_H
+#define WEIR_MILTER_CONF_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "weir/redis.h"
+#include "weir/ruleset.h"
+#include "socket.h"
+
+#define CONF_NAME_MAX 64
+#define CONF_PATH_MAX 1024
+
+struct conf {
+	struct socket_spec socket;
+	char socket_owner[CONF_NAME_MAX], socket_group[CONF_NAME_MAX];
+	mode_t socket_mode;
+	char user[2 * CONF_NAME_MAX]; /* USER[:GROUP], "" = stay */
+	char pid_file[CONF_PATH_MAX];
+	unsigned workers; /* 0 = number of cores, at least 2 */
+	int64_t zone_size;
+	bool verbose;
+	bool use_redis;
+	struct redis_options redis;
+	char password_file[CONF_PATH_MAX];
+	struct netset *exempt; /* rules.exempt points here */
+	struct ruleset rules;  /* the file's layer, finished */
+};
+
+void conf_defaults(struct conf *c);
+
+/* file NULL: built-in defaults. On false one or more lines "FILE:LINE: what to do" have gone to
+ * errors. */
+bool conf_read(struct conf *c, const char *file, FILE *errors);
+
+/* What is in force, for -n. */
+void conf_print(const struct conf *c, FILE *out);
+
+void conf_free(struct conf *c);
+
+#endif

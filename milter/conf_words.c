@@ -1,0 +1,319 @@
+/*
+ * conf_words.c - what each word of weir.conf(5) means: one setter and one line in the table each.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "weir/units.h"
+#include "conf_words.h"
+
+/* Beyond this a worker for each would only fight for the cores. */
+#define WORKERS_LIMIT ZONE_WORKERS_MAX
+/* Sendmail gives a milter 10 s; a quarter of a second for Redis keeps us far away from it. */
+#define REDIS_TIMEOUT_MIN (1 * USEC_PER_MSEC)
+#define REDIS_TIMEOUT_MAX (250 * USEC_PER_MSEC)
+
+static bool
+refuse(char *err, size_t errlen, const char *why)
+{
+	snprintf(err, errlen, "%s", why);
+	return false;
+}
+
+static bool
+copy_text(char *out, size_t outlen, const char *value, char *err, size_t errlen)
+{
+	if (strlen(value) >= outlen)
+		return refuse(err, errlen, "too long");
+	strcpy(out, value);
+	return true;
+}
+
+static bool
+set_number(unsigned *out, const char *value, unsigned min, unsigned max, char *err, size_t errlen)
+{
+	int64_t n;
+
+	if (!units_count(value, &n) || n < min || n > max) {
+		snprintf(err, errlen, "must be a number from %u to %u", min, max);
+		return false;
+	}
+	*out = (unsigned)n;
+	return true;
+}
+
+/* --- general ------------------------------------------------------------------------------- */
+
+#define SETTER(name)                                                                               \
+	static bool set_##name(struct conf *c, const char *title, const char *value, char *err,    \
+	    size_t errlen)
+#define UNUSED(x) ((void)(x))
+
+SETTER(socket)
+{
+	UNUSED(title);
+	return socket_parse(value, &c->socket, err, errlen);
+}
+
+SETTER(socket_owner)
+{
+	UNUSED(title);
+	return copy_text(c->socket_owner, sizeof c->socket_owner, value, err, errlen);
+}
+
+SETTER(socket_group)
+{
+	UNUSED(title);
+	return copy_text(c->socket_group, sizeof c->socket_group, value, err, errlen);
+}
+
+SETTER(socket_mode)
+{
+	char *end;
+	unsigned long mode = strtoul(value, &end, 8);
+
+	UNUSED(title);
+	if (*value == '\0' || *end != '\0' || mode > 0777)
+		return refuse(err, errlen, "must be an octal mode such as 0660");
+	c->socket_mode = (mode_t)mode;
+	return true;
+}
+
+SETTER(user)
+{
+	UNUSED(title);
+	return copy_text(c->user, sizeof c->user, value, err, errlen);
+}
+
+SETTER(pid_file)
+{
+	UNUSED(title);
+	return copy_text(c->pid_file, sizeof c->pid_file, value, err, errlen);
+}
+
+SETTER(workers)
+{
+	UNUSED(title);
+	return set_number(&c->workers, value, 1, WORKERS_LIMIT, err, errlen);
+}
+
+SETTER(zone_size)
+{
+	int64_t size;
+
+	UNUSED(title);
+	if (!units_size(value, &size) || size < ZONE_SIZE_MIN || size > ZONE_SIZE_MAX)
+		return refuse(err, errlen, "must be a size from 256k to 64G, such as 32M");
+	c->zone_size = size;
+	return true;
+}
+
+SETTER(verbose)
+{
+	UNUSED(title);
+	return units_bool(value, &c->verbose) || refuse(err, errlen, "must be true or false");
+}
+
+SETTER(mode)
+{
+	UNUSED(title);
+	c->rules.observe = strcmp(value, "observe") == 0;
+	return c->rules.observe || strcmp(value, "enforce") == 0 ||
+	    refuse(err, errlen, "must be enforce or observe");
+}
+
+SETTER(refuse_at)
+{
+	UNUSED(title);
+	c->rules.refuse_at_helo = strcmp(value, "helo") == 0;
+	return c->rules.refuse_at_helo || strcmp(value, "connect") == 0 ||
+	    refuse(err, errlen, "must be connect or helo");
+}
+
+/* A /0 would make one client of the whole world; per = all says that more clearly. */
+SETTER(address_v6)
+{
+	UNUSED(title);
+	return set_number(&c->rules.address_v6, value, 16, 128, err, errlen);
+}
+
+SETTER(network_v4)
+{
+	UNUSED(title);
+	return set_number(&c->rules.network_v4, value, 8, 32, err, errlen);
+}
+
+SETTER(network_v6)
+{
+	UNUSED(title);
+	return set_number(&c->rules.network_v6, value, 16, 128, err, errlen);
+}
+
+SETTER(exempt)
+{
+	struct net n;
+
+	UNUSED(title);
+	if (!net_parse(value, &n))
+		return refuse(err, errlen,
+		    "must be addresses or networks without host bits, such as \"192.0.2.0/24\"");
+	return netset_add(c->exempt, &n) || refuse(err, errlen, "out of memory");
+}
+
+/* --- redis --------------------------------------------------------------------------------- */
+
+SETTER(redis_url)
+{
+	UNUSED(title);
+	c->use_redis = true;
+	return redis_options_url(&c->redis, value, err, errlen);
+}
+
+SETTER(redis_password_file)
+{
+	UNUSED(title);
+	return copy_text(c->password_file, sizeof c->password_file, value, err, errlen);
+}
+
+SETTER(redis_timeout)
+{
+	int64_t us;
+
+	UNUSED(title);
+	if (!units_duration(value, &us) || us < REDIS_TIMEOUT_MIN || us > REDIS_TIMEOUT_MAX)
+		return refuse(err, errlen, "must be from 1ms to 250ms");
+	c->redis.timeout_us = us;
+	return true;
+}
+
+SETTER(redis_prefix)
+{
+	size_t len = strspn(value,
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:");
+
+	UNUSED(title);
+	if (len == 0 || value[len] != '\0')
+		return refuse(err, errlen, "may hold letters, digits and ._-: only");
+	return copy_text(c->redis.prefix, sizeof c->redis.prefix, value, err, errlen);
+}
+
+/* --- greylist ------------------------------------------------------------------------------ */
+
+SETTER(grey_enabled)
+{
+	UNUSED(title);
+	return units_bool(value, &c->rules.greylist.enabled) ||
+	    refuse(err, errlen, "must be true or false");
+}
+
+static bool
+set_grey_duration(int64_t *out, const char *value, char *err, size_t errlen)
+{
+	int64_t us;
+
+	if (!units_duration(value, &us) || us < USEC_PER_SEC)
+		return refuse(err, errlen, "must be a duration such as 5m, 1d or 35d");
+	*out = us;
+	return true;
+}
+
+SETTER(grey_delay)
+{
+	UNUSED(title);
+	return set_grey_duration(&c->rules.greylist.delay_us, value, err, errlen);
+}
+
+SETTER(grey_window)
+{
+	UNUSED(title);
+	return set_grey_duration(&c->rules.greylist.window_us, value, err, errlen);
+}
+
+SETTER(grey_keep)
+{
+	UNUSED(title);
+	return set_grey_duration(&c->rules.greylist.keep_us, value, err, errlen);
+}
+
+SETTER(grey_reply)
+{
+	UNUSED(title);
+	return reply_parse(value, &c->rules.greylist.reply, err, errlen);
+}
+
+SETTER(grey_when_down)
+{
+	UNUSED(title);
+	c->rules.greylist.hold_when_down = strcmp(value, "hold") == 0;
+	return c->rules.greylist.hold_when_down || strcmp(value, "accept") == 0 ||
+	    refuse(err, errlen, "must be accept or hold");
+}
+
+/* --- limit NAME { ... } -------------------------------------------------------------------- */
+
+/* limit_set() knows the words of a limit, here and in Redis. */
+static bool
+set_limit_word(struct conf *c, const char *title, const char *word, const char *value, char *err,
+    size_t errlen)
+{
+	struct limit *l;
+
+	if (!limit_name_valid(title))
+		return refuse(err, errlen,
+		    "a limit's name has small letters, digits and '-' only, at most 32");
+	l = ruleset_limit_add(&c->rules, title);
+	if (l == NULL) {
+		snprintf(err, errlen, "more than %d limits", LIMITS_MAX);
+		return false;
+	}
+	return limit_set(l, word, value, err, errlen);
+}
+
+/* --- the tables ------------------------------------------------------------------------------ */
+
+const struct conf_word conf_words[] = {
+	{"", "socket", set_socket, false},
+	{"", "socket-owner", set_socket_owner, false},
+	{"", "socket-group", set_socket_group, false},
+	{"", "socket-mode", set_socket_mode, false},
+	{"", "user", set_user, false},
+	{"", "pid-file", set_pid_file, false},
+	{"", "workers", set_workers, false},
+	{"", "zone-size", set_zone_size, false},
+	{"", "verbose", set_verbose, false},
+	{"", "mode", set_mode, false},
+	{"", "refuse-at", set_refuse_at, false},
+	{"", "address-v6", set_address_v6, false},
+	{"", "network-v4", set_network_v4, false},
+	{"", "network-v6", set_network_v6, false},
+	{"", "exempt", set_exempt, true},
+	{"redis", "url", set_redis_url, false},
+	{"redis", "password-file", set_redis_password_file, false},
+	{"redis", "timeout", set_redis_timeout, false},
+	{"redis", "prefix", set_redis_prefix, false},
+	{"greylist", "enabled", set_grey_enabled, false},
+	{"greylist", "delay", set_grey_delay, false},
+	{"greylist", "window", set_grey_window, false},
+	{"greylist", "keep", set_grey_keep, false},
+	{"greylist", "reply", set_grey_reply, false},
+	{"greylist", "when-down", set_grey_when_down, false},
+	{"limit", "count", NULL, false},
+	{"limit", "per", NULL, false},
+	{"limit", "rate", NULL, false},
+	{"limit", "burst", NULL, false},
+	{"limit", "max", NULL, false},
+	{"limit", "action", NULL, false},
+	{"limit", "reply", NULL, false},
+	{"limit", "enabled", NULL, false},
+	{NULL, NULL, NULL, false},
+};
+
+bool
+conf_word_set(struct conf *c, const struct conf_word *w, const char *title, const char *value,
+    char *err, size_t errlen)
+{
+	if (w->set == NULL)
+		return set_limit_word(c, title, w->name, value, err, errlen);
+	return w->set(c, title, value, err, errlen);
+}

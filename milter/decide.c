@@ -1,0 +1,111 @@
+/*
+ * decide.c - see decide.h.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "weir/units.h"
+#include "decide.h"
+#include "decision_log.h"
+
+/* Limits may change again while we read them; nobody changes them three times in 50 ms. */
+#define PLANS_MAX 3
+
+static int64_t
+monotonic_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * USEC_PER_SEC + ts.tv_nsec / 1000;
+}
+
+/*
+ * Plan and ask, again when the limits have changed meanwhile. *r is the ruleset that the last
+ * plan was made with. Returns false when no store answered; asked says whether one had to.
+ */
+static bool
+plan_and_ask(struct worker *w, struct session *s, enum stage stage, const char *recipient,
+    const struct ruleset **r, struct request *q, struct answer *a, bool *asked)
+{
+	int64_t deadline = monotonic_us() + w->conf->redis.timeout_us;
+
+	for (int plans = 0; plans < PLANS_MAX; plans++) {
+		enum store_status status;
+
+		q->deadline_us = deadline;
+		status = store_ask(w->store, q, 0, a);
+		if (status != STORE_STALE)
+			return status == STORE_OK;
+		(void)snapshot_refresh(w->snapshots, w->store, (*r)->generation, deadline);
+		snapshot_put(w->snapshots, *r);
+		*r = snapshot_get(w->snapshots);
+		*asked = session_plan(s, *r, stage, recipient, q);
+		if (!*asked)
+			return true;
+	}
+	return false;
+}
+
+/* From the first plan (asked: it wants an answer) to the verdict. Takes *r over. */
+static enum next
+decide(struct worker *w, struct session *s, enum stage stage, const char *recipient,
+    const struct ruleset *r, struct request *q, bool asked)
+{
+	struct verdict v;
+	struct answer a;
+	bool answered = false;
+	enum next next;
+
+	memset(&a, 0, sizeof a);
+	atomic_fetch_add(&w->in_flight, 1);
+	if (asked && !atomic_load(&w->stopping))
+		answered = plan_and_ask(w, s, stage, recipient, &r, q, &a, &asked);
+	next = session_judge(s, r, stage, recipient, asked ? q : NULL,
+	    asked && answered ? &a : NULL, &v);
+	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
+	atomic_fetch_sub(&w->in_flight, 1);
+	snapshot_put(w->snapshots, r);
+	return next;
+}
+
+struct plan_steps
+decide_steps(struct worker *w)
+{
+	const struct ruleset *r = snapshot_get(w->snapshots);
+	struct plan_steps steps = plan_steps(r);
+
+	snapshot_put(w->snapshots, r);
+	return steps;
+}
+
+enum next
+decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name)
+{
+	const struct ruleset *r = snapshot_get(w->snapshots);
+	struct request q;
+	bool asked = session_connect(s, r, client, name, &q) == NEXT_ASK;
+
+	return decide(w, s, STAGE_CONNECT, "", r, &q, asked);
+}
+
+enum next
+decide_rcpt(struct worker *w, struct session *s, const char *recipient, const char *queue_id)
+{
+	const struct ruleset *r = snapshot_get(w->snapshots);
+	struct request q;
+	bool asked = session_rcpt(s, r, recipient, queue_id, &q) == NEXT_ASK;
+
+	return decide(w, s, STAGE_RCPT, recipient, r, &q, asked);
+}
+
+void
+decide_close(struct worker *w, struct session *s)
+{
+	atomic_fetch_add(&w->in_flight, 1);
+	if (!atomic_load(&w->stopping))
+		store_release(w->store, s->lease);
+	s->lease = 0;
+	atomic_fetch_sub(&w->in_flight, 1);
+}

@@ -1,0 +1,24 @@
+/*
+ * decide.h - the whole road for an engine that may block: plan, ask, judge, log.
+ *
+ * Each call returns within the Redis timeout, plus what the scheduler adds. Thread-safe for
+ * different sessions.
+ */
+#ifndef WEIR_MILTER_DECIDE_H
+#define WEIR_MILTER_DECIDE_H
+
+#include "session.h"
+#include "worker.h"
+
+/* What the MTA should report of the session that is about to begin. */
+struct plan_steps decide_steps(struct worker *w);
+
+enum next decide_connect(struct worker *w, struct session *s, const struct addr *client,
+    const char *name);
+enum next decide_rcpt(struct worker *w, struct session *s, const char *recipient,
+    const char *queue_id);
+
+/* The session is over, however it ended. */
+void decide_close(struct worker *w, struct session *s);
+
+#endif

@@ -1,0 +1,195 @@
+/*
+ * engine_libmilter.c - the engine on libmilter; the only file that includes its header.
+ *
+ * libmilter's callbacks of one session come one after another but from changing threads, so all
+ * state is in the session. Debian's libmilter serves many sessions with few threads and starves
+ * when callbacks block: decide.h keeps each short.
+ */
+#include <libmilter/mfapi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "decide.h"
+#include "engine.h"
+#include "log.h"
+
+/* libmilter's callbacks have no context for the process; set once before smfi_main(). */
+static struct worker *worker;
+
+/* What libmilter is told for each of the session's answers. */
+static sfsistat
+obey(SMFICTX *ctx, const struct session *s, enum next next)
+{
+	switch (next) {
+	case NEXT_DONE:
+		return SMFIS_ACCEPT;
+	case NEXT_REPLY:
+		/* never a bare TEMPFAIL: it would be a 451 with the MTA's words */
+		if (smfi_setreply(ctx, (char *)s->reply.code, (char *)s->reply.xcode,
+			(char *)s->reply.text) == MI_SUCCESS)
+			return SMFIS_TEMPFAIL;
+		log_line(LOG_ERR, "libmilter does not take the reply \"%s %s %s\": accepted",
+		    s->reply.code, s->reply.xcode, s->reply.text);
+		return SMFIS_CONTINUE;
+	case NEXT_ASK:
+	case NEXT_CONTINUE:
+		break;
+	}
+	return SMFIS_CONTINUE;
+}
+
+static const char *
+macro(SMFICTX *ctx, const char *name)
+{
+	const char *value = smfi_getsymval(ctx, (char *)name);
+
+	return value != NULL ? value : "";
+}
+
+/* The steps that can be switched off, and when they are wanted. */
+static unsigned long
+unwanted_steps(const struct plan_steps *want)
+{
+	unsigned long no = SMFIP_NODATA | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY |
+	    SMFIP_NOUNKNOWN;
+
+	if (!want->helo)
+		no |= SMFIP_NOHELO;
+	if (!want->mail)
+		no |= SMFIP_NOMAIL;
+	if (!want->rcpt)
+		no |= SMFIP_NORCPT;
+	return no;
+}
+
+/* libmilter refuses an empty list, and the MTA sends its default where none is set: one macro
+ * that costs nothing stands for "none". */
+#define MACROS_NONE "i"
+
+static void
+ask_macros(SMFICTX *ctx, const struct plan_steps *want)
+{
+	const struct {
+		int stage;
+		const char *macros;
+	} lists[] = {
+		{SMFIM_CONNECT, MACROS_NONE},
+		{SMFIM_HELO, MACROS_NONE},
+		{SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
+		{SMFIM_ENVRCPT, MACROS_NONE}, /* the queue id, for the log */
+		{SMFIM_DATA, MACROS_NONE},
+		{SMFIM_EOH, MACROS_NONE},
+		{SMFIM_EOM, MACROS_NONE},
+	};
+
+	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+		(void)smfi_setsymlist(ctx, lists[i].stage, (char *)lists[i].macros);
+}
+
+static sfsistat
+on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned long f2,
+    unsigned long f3, unsigned long *out_actions, unsigned long *out_steps, unsigned long *out_f2,
+    unsigned long *out_f3)
+{
+	struct plan_steps want = decide_steps(worker);
+	struct session *s;
+	char id[SESSION_ID_MAX];
+
+	(void)f2;
+	(void)f3;
+	*out_actions = actions & SMFIF_SETSYMLIST;
+	*out_steps = steps & unwanted_steps(&want);
+	*out_f2 = *out_f3 = 0;
+	ask_macros(ctx, &want);
+	s = malloc(sizeof *s);
+	if (s == NULL)
+		return SMFIS_CONTINUE; /* every callback lives without a session, too */
+	worker_session_id(worker, id);
+	session_init(s, id, want);
+	if (smfi_setpriv(ctx, s) != MI_SUCCESS)
+		free(s);
+	return SMFIS_CONTINUE;
+}
+
+static sfsistat
+on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *sa)
+{
+	struct session *s = smfi_getpriv(ctx);
+	struct addr client;
+
+	if (s == NULL)
+		return SMFIS_ACCEPT;
+	(void)addr_from_sockaddr(sa, &client);
+	return obey(ctx, s, decide_connect(worker, s, &client, name != NULL ? name : ""));
+}
+
+static sfsistat
+on_helo(SMFICTX *ctx, char *helo)
+{
+	struct session *s = smfi_getpriv(ctx);
+
+	(void)helo;
+	return s == NULL ? SMFIS_CONTINUE : obey(ctx, s, session_helo(s));
+}
+
+static sfsistat
+on_mail(SMFICTX *ctx, char **argv)
+{
+	struct session *s = smfi_getpriv(ctx);
+
+	if (s == NULL || argv[0] == NULL)
+		return SMFIS_CONTINUE;
+	return obey(ctx, s, session_mail(s, argv[0], macro(ctx, "{auth_authen}")[0] != '\0'));
+}
+
+static sfsistat
+on_rcpt(SMFICTX *ctx, char **argv)
+{
+	struct session *s = smfi_getpriv(ctx);
+
+	if (s == NULL || argv[0] == NULL)
+		return SMFIS_CONTINUE;
+	return obey(ctx, s, decide_rcpt(worker, s, argv[0], macro(ctx, "i")));
+}
+
+static sfsistat
+on_close(SMFICTX *ctx)
+{
+	struct session *s = smfi_getpriv(ctx);
+
+	if (s == NULL)
+		return SMFIS_CONTINUE;
+	decide_close(worker, s);
+	(void)smfi_setpriv(ctx, NULL);
+	free(s);
+	return SMFIS_CONTINUE;
+}
+
+bool
+engine_run(struct worker *w, int listen_fd)
+{
+	struct smfiDesc desc = {
+		.xxfi_name = "weir",
+		.xxfi_version = SMFI_VERSION,
+		.xxfi_flags = 0, /* we change no message */
+		.xxfi_connect = on_connect,
+		.xxfi_helo = on_helo,
+		.xxfi_envfrom = on_mail,
+		.xxfi_envrcpt = on_rcpt,
+		.xxfi_close = on_close,
+		.xxfi_negotiate = on_negotiate,
+	};
+	char conn[32];
+
+	worker = w;
+	snprintf(conn, sizeof conn, "fd:%d", listen_fd);
+	if (smfi_register(desc) != MI_SUCCESS || smfi_setconn(conn) != MI_SUCCESS ||
+	    smfi_opensocket(false) != MI_SUCCESS) {
+		log_line(LOG_ERR, "libmilter does not take over an open socket (%s); "
+				  "Debian's libmilter does, see doc/dependencies.md", conn);
+		return false;
+	}
+	return smfi_main() == MI_SUCCESS;
+}

@@ -1,0 +1,133 @@
+/*
+ * session.c - see session.h.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "session.h"
+
+void
+session_init(struct session *s, const char *id, struct plan_steps steps)
+{
+	memset(s, 0, sizeof *s);
+	snprintf(s->id, sizeof s->id, "%s", id);
+	s->steps = steps;
+}
+
+/* Addresses come with brackets from SMTP and without from local submission. */
+static void
+copy_address(char *out, size_t outlen, const char *address)
+{
+	size_t len = strlen(address);
+
+	if (len >= 2 && address[0] == '<' && address[len - 1] == '>') {
+		address++;
+		len -= 2;
+	}
+	if (len >= outlen)
+		len = outlen - 1;
+	memcpy(out, address, len);
+	out[len] = '\0';
+}
+
+static void
+session_facts(const struct session *s, enum stage stage, const char *recipient, struct facts *f)
+{
+	f->stage = stage;
+	f->client = s->client;
+	f->authenticated = s->authenticated;
+	f->message_counted = s->message_counted;
+	f->greylist_done = s->greylist_known || s->greylist_message;
+	f->sender = s->sender;
+	f->recipient = recipient;
+}
+
+bool
+session_plan(const struct session *s, const struct ruleset *r, enum stage stage,
+    const char *recipient, struct request *q)
+{
+	char bare[SESSION_SENDER_MAX + 1];
+	struct facts f;
+
+	copy_address(bare, sizeof bare, recipient);
+	session_facts(s, stage, bare, &f);
+	return plan_request(r, &f, q);
+}
+
+enum next
+session_connect(struct session *s, const struct ruleset *r, const struct addr *client,
+    const char *name, struct request *q)
+{
+	s->client = *client;
+	snprintf(s->name, sizeof s->name, "%s", name);
+	if (session_plan(s, r, STAGE_CONNECT, "", q))
+		return NEXT_ASK;
+	return NEXT_CONTINUE;
+}
+
+enum next
+session_helo(struct session *s)
+{
+	/* a deferral must not be said here: Postfix would greet and then repeat it at MAIL, and
+	 * Sendmail would answer EHLO without its extensions; doc/mta.md */
+	return s->pending && reply_closes(&s->reply) ? NEXT_REPLY : NEXT_CONTINUE;
+}
+
+enum next
+session_mail(struct session *s, const char *sender, bool authenticated)
+{
+	if (s->pending)
+		return NEXT_REPLY;
+	copy_address(s->sender, sizeof s->sender, sender);
+	s->queue_id[0] = '\0';
+	s->authenticated = authenticated;
+	/* here and not at abort: there is none after a milter's own refusal (doc/mta.md) */
+	s->message_counted = false;
+	s->greylist_message = false;
+	return NEXT_CONTINUE;
+}
+
+enum next
+session_rcpt(struct session *s, const struct ruleset *r, const char *recipient,
+    const char *queue_id, struct request *q)
+{
+	snprintf(s->queue_id, sizeof s->queue_id, "%s", queue_id);
+	return session_plan(s, r, STAGE_RCPT, recipient, q) ? NEXT_ASK : NEXT_CONTINUE;
+}
+
+/* When the client is told what was decided at connect. */
+static enum next
+tell_at_connect(struct session *s, const struct ruleset *r, const struct verdict *v)
+{
+	if (v->action == DO_REFUSE && !r->refuse_at_helo)
+		return NEXT_REPLY;
+	/* The MTA was not asked for a later step (the limit is younger than this session): what
+	 * cannot be said must not be done either. */
+	s->pending = s->steps.mail;
+	return NEXT_CONTINUE;
+}
+
+enum next
+session_judge(struct session *s, const struct ruleset *r, enum stage stage, const char *recipient,
+    const struct request *q, const struct answer *a, struct verdict *v)
+{
+	struct facts f;
+
+	session_facts(s, stage, recipient, &f);
+	*v = judge(r, &f, q, a);
+	if (a != NULL && a->lease != 0)
+		s->lease = a->lease;
+	if (v->action != DO_ACCEPT && v->enforced) {
+		s->reply = *v->reply;
+		return stage == STAGE_CONNECT ? tell_at_connect(s, r, v) : NEXT_REPLY;
+	}
+	if (stage == STAGE_CONNECT)
+		return plan_done(r, &f) ? NEXT_DONE : NEXT_CONTINUE;
+	s->message_counted = true;
+	if (v->grey == GREY_PASSED || v->grey == GREY_KNOWN)
+		s->greylist_known = true;
+	/* with a 421 one decision covers the message; with a 451 each recipient has its own */
+	if (v->grey != GREY_NONE && reply_closes(&r->greylist.reply))
+		s->greylist_message = true;
+	return NEXT_CONTINUE;
+}

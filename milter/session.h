@@ -1,0 +1,67 @@
+/*
+ * session.h - what one SMTP session has said, and which step of the road is due.
+ *
+ * Knows no engine and no store. An engine reports events; each gives back one of enum next. For
+ * NEXT_ASK it carries the request to the store and comes back with session_judge(); what to
+ * tell the client then stands in session.reply.
+ *
+ * One bounded struct, about 1.6 kB, owned by the engine; never used by two threads at once.
+ */
+#ifndef WEIR_MILTER_SESSION_H
+#define WEIR_MILTER_SESSION_H
+
+#include "weir/verdict.h"
+
+#define SESSION_ID_MAX 24
+#define SESSION_NAME_MAX 255
+#define SESSION_SENDER_MAX 320 /* RFC 5321 4.5.3.1: 64 + 1 + 255 */
+#define SESSION_QUEUE_MAX 64
+
+enum next {
+	NEXT_CONTINUE, /* nothing to say; go on telling */
+	NEXT_DONE,     /* nothing will be decided any more: the MTA need not ask again */
+	NEXT_ASK,      /* the request wants an answer */
+	NEXT_REPLY     /* session.reply is for the client */
+};
+
+struct session {
+	char id[SESSION_ID_MAX];
+	struct plan_steps steps; /* what the MTA was asked to report; decided at negotiation */
+	struct addr client;
+	char name[SESSION_NAME_MAX + 1];
+	char sender[SESSION_SENDER_MAX + 1];
+	char queue_id[SESSION_QUEUE_MAX + 1];
+	bool authenticated;
+	bool message_counted;
+	bool greylist_message; /* the decision for this message is taken */
+	bool greylist_known;   /* ... for the whole session: the pool has passed */
+	bool pending;	       /* refused at connect, to be told later (reply is set) */
+	uint64_t lease;	       /* store_release() it when the session ends; 0 = none */
+	struct reply reply;
+};
+
+void session_init(struct session *s, const char *id, struct plan_steps steps);
+
+/* name: as the MTA gives it. q is filled when NEXT_ASK comes back. */
+enum next session_connect(struct session *s, const struct ruleset *r, const struct addr *client,
+    const char *name, struct request *q);
+/* A refusal that waited is told here; no question of its own. */
+enum next session_helo(struct session *s);
+/* sender with or without angle brackets. */
+enum next session_mail(struct session *s, const char *sender, bool authenticated);
+enum next session_rcpt(struct session *s, const struct ruleset *r, const char *recipient,
+    const char *queue_id, struct request *q);
+
+/* The question of the stage once more, after the ruleset has changed. False: nothing is left
+ * to ask. recipient as given to session_rcpt(). */
+bool session_plan(const struct session *s, const struct ruleset *r, enum stage stage,
+    const char *recipient, struct request *q);
+
+/*
+ * The answer has come (NULL: no store answered at all; q NULL: nothing was asked). Fills *v for
+ * the log and remembers what follows for the rest of the session.
+ */
+enum next session_judge(struct session *s, const struct ruleset *r, enum stage stage,
+    const char *recipient, const struct request *q, const struct answer *a, struct verdict *v);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * snapshot.h - the ruleset in force in this worker: the file's, overlaid by what Redis holds.
+ *
+ * Built whole beside the old one and then swapped; whoever holds the old one goes on with it
+ * until snapshot_put(). Thread-safe.
+ */
+#ifndef WEIR_MILTER_SNAPSHOT_H
+#define WEIR_MILTER_SNAPSHOT_H
+
+#include "weir/ruleset.h"
+#include "weir/store.h"
+
+struct snapshots;
+
+/* base outlives it. announce: log new generations and entries that are ignored (one worker does
+ * that for all). NULL: out of memory. */
+struct snapshots *snapshots_new(const struct ruleset *base, bool announce);
+
+/* The ruleset in force; valid until snapshot_put(). */
+const struct ruleset *snapshot_get(struct snapshots *s);
+void snapshot_put(struct snapshots *s, const struct ruleset *r);
+
+/*
+ * Reads Redis again, unless the ruleset in force already differs from `stale` (another thread
+ * was faster). False: Redis gave none by the deadline, or memory ran out; the old one stays.
+ */
+bool snapshot_refresh(struct snapshots *s, struct store *store, const char *stale,
+    int64_t deadline_us);
+
+#endif

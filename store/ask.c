@@ -1,0 +1,332 @@
+/*
+ * ask.c - see ask.h; the layouts are described in lua/ask.lua and lua/load.lua.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ask.h"
+#include "lua.h"
+#include "weir/units.h"
+
+/* More entries than LIMITS_MAX, so that one too many is reported and not silently missed. */
+#define OVERLAY_ENTRIES_MAX 64
+#define OVERLAY_BYTES_MAX 1024
+
+/* Beyond it Lua's numbers are not exact, and ours never get there. */
+#define NUMBER_MAX (INT64_C(1) << 53)
+
+void
+ask_names_init(struct ask_names *n)
+{
+	sha1_text(lua_ask, n->ask);
+	sha1_text(lua_load, n->load);
+}
+
+/* --- a command in the making --------------------------------------------------------------- */
+
+#define ARGS_MAX (3 + (2 + 2 * REQUEST_RECORDS_MAX) + 7 + REQUEST_RECORDS_MAX + \
+    8 * REQUEST_HITS_MAX + 4)
+#define NUMBER_TEXT_MAX 21
+#define ARENA_SIZE ((1 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + \
+    SITE_KEY_MAX + SITE_MEMBER_MAX + ARGS_MAX * NUMBER_TEXT_MAX)
+
+struct args {
+	int n;
+	const char *argv[ARGS_MAX];
+	size_t len[ARGS_MAX];
+	size_t used;
+	char arena[ARENA_SIZE]; /* what argv points to, where it is made here */
+};
+
+static void
+arg_text(struct args *a, const char *s)
+{
+	a->argv[a->n] = s;
+	a->len[a->n++] = strlen(s);
+}
+
+/* Copies len bytes. The arena is dimensioned for the longest request. */
+static void
+arg_copy(struct args *a, const char *s, size_t len)
+{
+	char *to = a->arena + a->used;
+
+	memcpy(to, s, len);
+	a->used += len;
+	a->argv[a->n] = to;
+	a->len[a->n++] = len;
+}
+
+/* snprintf() would cost as much as all the rest of the formatting. */
+static void
+arg_number(struct args *a, int64_t v)
+{
+	char text[NUMBER_TEXT_MAX], *p = text + sizeof text;
+	uint64_t u = v < 0 ? 0 : (uint64_t)v;
+
+	do
+		*--p = (char)('0' + u % 10);
+	while ((u /= 10) != 0);
+	arg_copy(a, p, (size_t)(text + sizeof text - p));
+}
+
+static void
+arg_begin(struct args *a, bool text, const char *name, const char *script)
+{
+	a->n = 0;
+	a->used = 0;
+	arg_text(a, text ? "EVAL" : "EVALSHA");
+	arg_text(a, text ? script : name);
+}
+
+static char *
+arg_end(struct args *a, size_t *len)
+{
+	char *cmd;
+	int n = redisFormatCommandArgv(&cmd, a->n, a->argv, a->len);
+
+	if (n < 0)
+		return NULL;
+	*len = (size_t)n;
+	return cmd;
+}
+
+/* --- a request ---------------------------------------------------------------------------- */
+
+/* The record that keeps the totals: the address's, if it takes part. */
+static unsigned
+totals_record(const struct request *q)
+{
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (q->records[i].kind == PER_ADDRESS)
+			return i;
+	return 0;
+}
+
+/* The keys; open[i] becomes the index of record i's set of leases, 0 if it has none. */
+static void
+ask_keys(struct args *a, const struct site *s, const struct request *q,
+    unsigned open[REQUEST_RECORDS_MAX])
+{
+	unsigned nkeys = 1 + q->nrecords;
+	char key[SITE_KEY_MAX];
+
+	memset(open, 0, sizeof(unsigned) * REQUEST_RECORDS_MAX);
+	for (unsigned i = 0; i < q->nhits; i++)
+		if (q->hits[i].limit->count == COUNT_SESSIONS && open[q->hits[i].record] == 0)
+			open[q->hits[i].record] = ++nkeys;
+	arg_number(a, nkeys + (q->grey.asked ? 1 : 0));
+	arg_copy(a, key, site_key(s, "generation", NULL, key));
+	for (unsigned i = 0; i < q->nrecords; i++)
+		arg_copy(
+		    a, key, site_record_key(s, q->records[i].kind, q->records[i].key, key));
+	for (unsigned k = 2 + q->nrecords; k <= nkeys; k++)
+		for (unsigned i = 0; i < q->nrecords; i++)
+			if (open[i] == k)
+				arg_copy(a, key,
+				    site_open_key(s, q->records[i].kind, q->records[i].key, key));
+	if (q->grey.asked)
+		arg_copy(a, key, site_key(s, "grey", q->grey.key, key));
+}
+
+static void
+ask_hit(struct args *a, const struct hit *h, unsigned open)
+{
+	const struct limit *l = h->limit;
+	bool sessions = l->count == COUNT_SESSIONS;
+
+	arg_number(a, h->record + 1);
+	arg_number(a, sessions ? open : 0);
+	arg_text(a, l->name);
+	arg_text(a, l->action != ACTION_LOG ? "1" : "0");
+	arg_number(a, h->cost);
+	arg_number(a, sessions ? l->max : l->rate);
+	arg_number(a, l->period_us);
+	arg_number(a, l->burst);
+}
+
+char *
+ask_command(const struct site *s, const struct ask_names *n, bool text, const struct request *q,
+    int64_t now_us, uint64_t lease, size_t *len)
+{
+	unsigned open[REQUEST_RECORDS_MAX];
+	char member[SITE_MEMBER_MAX];
+	struct args a;
+
+	arg_begin(&a, text, n->ask, lua_ask);
+	ask_keys(&a, s, q, open);
+	arg_text(&a, q->generation);
+	arg_number(&a, now_us);
+	arg_copy(&a, member, lease != 0 ? site_member(s, lease, member) : 0);
+	arg_number(&a, LEASE_TTL_US);
+	arg_number(&a, totals_record(q) + 1);
+	arg_number(&a, q->nrecords);
+	arg_number(&a, q->nhits);
+	for (unsigned i = 0; i < q->nrecords; i++)
+		arg_number(&a, (q->records[i].ttl_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+	for (unsigned i = 0; i < q->nhits; i++)
+		ask_hit(&a, &q->hits[i], open[q->hits[i].record]);
+	if (q->grey.asked) {
+		arg_number(&a, q->grey.record + 1);
+		arg_number(&a, q->grey.delay_us);
+		arg_number(&a, q->grey.window_us);
+		arg_number(&a, q->grey.keep_us);
+	}
+	return arg_end(&a, len);
+}
+
+/* --- its answer --------------------------------------------------------------------------- */
+
+static enum ask_outcome
+bad(char why[SITE_WHY_MAX], const char *text)
+{
+	snprintf(why, SITE_WHY_MAX, "%s", text);
+	return ASK_BAD;
+}
+
+static enum ask_outcome
+error_reply(const redisReply *r, char why[SITE_WHY_MAX])
+{
+	if (strncmp(r->str, "NOSCRIPT", 8) == 0)
+		return ASK_NOSCRIPT;
+	if (strncmp(r->str, "WRONGKEY ", 9) == 0) {
+		snprintf(why, SITE_WHY_MAX, "%s", r->str + 9);
+		return ASK_WRONGKEY;
+	}
+	return bad(why, r->str);
+}
+
+static bool
+number_at(const redisReply *r, size_t i, int64_t max, int64_t *out)
+{
+	const redisReply *e = r->element[i];
+
+	if (e == NULL || e->type != REDIS_REPLY_INTEGER || e->integer < 0 || e->integer > max)
+		return false;
+	*out = e->integer;
+	return true;
+}
+
+static bool
+generation_at(const redisReply *r, size_t i, char out[GENERATION_MAX + 1])
+{
+	const redisReply *e = r->element[i];
+
+	if (e == NULL || e->type != REDIS_REPLY_STRING || e->len > GENERATION_MAX)
+		return false;
+	memcpy(out, e->str, e->len);
+	out[e->len] = '\0';
+	return true;
+}
+
+static bool
+hit_answer(const redisReply *r, const struct request *q, unsigned i, struct answer *out)
+{
+	const struct limit *l = q->hits[i].limit;
+	struct hit_answer *h = &out->hits[i];
+	int64_t excess;
+
+	if (!number_at(r, 5 + i, NUMBER_MAX, &h->used))
+		return false;
+	if (l->count == COUNT_SESSIONS) {
+		h->over = h->used > l->max * MICRO;
+		return true;
+	}
+	excess = h->used - l->burst * MICRO;
+	h->over = excess > 0;
+	if (h->over)
+		h->wait_us = bucket_wait(excess, l->rate, l->period_us);
+	return true;
+}
+
+enum ask_outcome
+ask_answer(const redisReply *r, const struct request *q, struct answer *out,
+    char why[SITE_WHY_MAX])
+{
+	static const char unexpected[] = "unexpected reply";
+	int64_t stale, charged, grey;
+
+	if (r->type == REDIS_REPLY_ERROR)
+		return error_reply(r, why);
+	if (r->type != REDIS_REPLY_ARRAY || r->elements < 2 || !number_at(r, 0, 1, &stale))
+		return bad(why, unexpected);
+	if (stale == 1)
+		return r->elements == 2 && generation_at(r, 1, out->generation)
+		    ? ASK_STALE
+		    : bad(why, unexpected);
+	if (r->elements != 5 + q->nhits || !number_at(r, 1, NUMBER_MAX, &out->now_us) ||
+	    !number_at(r, 2, 1, &charged) || !number_at(r, 3, GREY_KNOWN, &grey) ||
+	    !number_at(r, 4, UNITS_DURATION_MAX, &out->grey_wait_us) ||
+	    q->grey.asked != (grey != GREY_NONE))
+		return bad(why, unexpected);
+	out->charged = charged == 1;
+	out->grey = (enum grey_state)grey;
+	for (unsigned i = 0; i < q->nhits; i++)
+		if (!hit_answer(r, q, i, out))
+			return bad(why, unexpected);
+	return ASK_OK;
+}
+
+/* --- the limits in Redis ------------------------------------------------------------------ */
+
+char *
+ask_load_command(const struct site *s, const struct ask_names *n, bool text, size_t *len)
+{
+	char key[SITE_KEY_MAX];
+	struct args a;
+
+	arg_begin(&a, text, n->load, lua_load);
+	arg_number(&a, 2);
+	arg_copy(&a, key, site_key(s, "generation", NULL, key));
+	arg_copy(&a, key, site_key(s, "limits", NULL, key));
+	arg_number(&a, OVERLAY_ENTRIES_MAX);
+	arg_number(&a, OVERLAY_BYTES_MAX);
+	return arg_end(&a, len);
+}
+
+/* One block: the entries, then their bytes. A NUL within ends the string early. */
+static bool
+overlay_fill(const redisReply *r, struct overlay *out)
+{
+	size_t n = r->elements / 2, bytes = 0;
+	char *text;
+
+	for (size_t i = 1; i < r->elements; i++) {
+		const redisReply *e = r->element[i];
+
+		if (e == NULL || e->type != REDIS_REPLY_STRING || e->len > OVERLAY_BYTES_MAX)
+			return false;
+		bytes += e->len + 1;
+	}
+	out->entries = n > 0 ? calloc(1, n * sizeof *out->entries + bytes) : NULL;
+	if (n > 0 && out->entries == NULL)
+		return false;
+	out->nentries = (unsigned)n;
+	text = (char *)(out->entries + n);
+	for (size_t i = 1; i < r->elements; i++) {
+		const redisReply *e = r->element[i];
+		struct overlay_entry *entry = &out->entries[(i - 1) / 2];
+
+		memcpy(text, e->str, e->len);
+		if (i % 2 == 1)
+			entry->name = text;
+		else
+			entry->words = text;
+		text += e->len + 1;
+	}
+	return true;
+}
+
+enum ask_outcome
+ask_overlay(const redisReply *r, struct overlay *out, char why[SITE_WHY_MAX])
+{
+	memset(out, 0, sizeof *out);
+	if (r->type == REDIS_REPLY_ERROR)
+		return error_reply(r, why);
+	if (r->type != REDIS_REPLY_ARRAY || r->elements % 2 != 1 ||
+	    r->elements > 2 * OVERLAY_ENTRIES_MAX + 1 ||
+	    !generation_at(r, 0, out->generation) || !overlay_fill(r, out))
+		return bad(why, "unexpected reply");
+	return ASK_OK;
+}

@@ -1,0 +1,121 @@
+/*
+ * chain.c - what a worker asks: the zone's memory of refusals, then Redis, then the zone.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "weir/redis.h"
+
+/* So long a refusal is repeated without asking: one that Redis has taken back (weirctl clear,
+ * a token returned early by a changed limit) must not outlive it noticeably. */
+#define REFUSAL_MAX_US USEC_PER_SEC
+
+struct chain {
+	struct store store; /* first: a struct store * points here */
+	struct store *redis, *local;
+	struct zone *zone;
+};
+
+/* A bucket that is enforced and asked for one. For more than one, "not before" says nothing
+ * about a cheaper question. */
+static bool
+cacheable(const struct hit *h)
+{
+	return h->limit->count != COUNT_SESSIONS && h->limit->action != ACTION_LOG && h->cost == 1;
+}
+
+static bool
+refused_lately(const struct chain *me, const struct request *q, int64_t now, struct answer *out)
+{
+	for (unsigned i = 0; i < q->nhits; i++) {
+		const struct hit *h = &q->hits[i];
+		int64_t until =
+		    cacheable(h) ? zone_refusal_get(me->zone, q, i, now) : 0;
+
+		if (until <= now)
+			continue;
+		memset(out, 0, sizeof *out);
+		out->source = ANSWER_CACHE;
+		out->now_us = now;
+		out->hits[i].over = true;
+		out->hits[i].used = (h->limit->burst + h->cost) * MICRO;
+		out->hits[i].wait_us = until - now;
+		return true;
+	}
+	return false;
+}
+
+static void
+remember(const struct chain *me, const struct request *q, int64_t now, const struct answer *a)
+{
+	for (unsigned i = 0; i < q->nhits; i++) {
+		int64_t wait = a->hits[i].wait_us;
+
+		if (a->hits[i].over && cacheable(&q->hits[i]) && wait > 0)
+			zone_refusal_put(me->zone, q, i,
+			    now + (wait < REFUSAL_MAX_US ? wait : REFUSAL_MAX_US));
+	}
+}
+
+static enum store_status
+ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out)
+{
+	struct chain *me = (struct chain *)s;
+	/* This host's clock: the refusals are between this host and itself. */
+	int64_t now = now_us > 0 ? now_us : clock_real_us();
+	enum store_status status;
+
+	if (refused_lately(me, q, now, out))
+		return STORE_OK;
+	status = store_ask(me->redis, q, now_us, out);
+	if (status == STORE_OK && !out->charged)
+		remember(me, q, now, out);
+	if (status != STORE_DOWN)
+		return status;
+	status = store_ask(me->local, q, now_us, out);
+	out->source = ANSWER_ZONE;
+	return status;
+}
+
+static void
+release(struct store *s, uint64_t lease)
+{
+	/* ends it in the zone at once, and in Redis when that can be reached */
+	store_release(((struct chain *)s)->redis, lease);
+}
+
+static enum store_status
+load(struct store *s, int64_t deadline_us, struct overlay *out)
+{
+	return store_load(((struct chain *)s)->redis, deadline_us, out);
+}
+
+static void
+close_store(struct store *s)
+{
+	struct chain *me = (struct chain *)s;
+
+	store_close(&me->redis);
+	store_close(&me->local);
+	free(me);
+}
+
+struct store *
+chain_store_open(struct store *redis, struct zone *z, unsigned worker)
+{
+	static const struct store_ops ops = {ask, release, load, close_store};
+	struct chain *me = calloc(1, sizeof *me);
+
+	if (me == NULL)
+		return NULL;
+	me->local = zone_store_open(z, worker);
+	if (me->local == NULL) {
+		free(me);
+		return NULL;
+	}
+	me->store.ops = &ops;
+	me->redis = redis;
+	me->zone = z;
+	return &me->store;
+}

@@ -1,0 +1,10 @@
+/*
+ * lua.h - the scripts of lua/, as text; lua.c is made from them by embed-lua.awk.
+ */
+#ifndef WEIR_STORE_LUA_H
+#define WEIR_STORE_LUA_H
+
+extern const char lua_ask[];
+extern const char lua_load[];
+
+#endif

@@ -1,0 +1,344 @@
+/*
+ * zone.c - the zone's memory: the mapping, its locks, the table of counters, and the clients
+ * refused a moment ago.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "clock.h"
+#include "zone_private.h"
+
+#include "weir/units.h"
+
+/* --- the mapping ------------------------------------------------------------------------- */
+
+static bool
+mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *shared)
+{
+	int e = pthread_mutex_init(m, shared);
+
+	if (e != 0)
+		errno = e;
+	return e == 0;
+}
+
+static bool
+locks_init(struct zone *z)
+{
+	pthread_mutexattr_t shared;
+	bool ok = true;
+	int e = pthread_mutexattr_init(&shared);
+
+	if (e == 0)
+		e = pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+	if (e == 0)
+		e = pthread_mutexattr_setrobust(&shared, PTHREAD_MUTEX_ROBUST);
+	if (e != 0) {
+		errno = e;
+		return false;
+	}
+	for (unsigned i = 0; ok && i < ZONE_SHARDS; i++)
+		ok = mutex_init(&z->shard[i].lock, &shared);
+	for (unsigned i = 0; ok && i < z->workers; i++)
+		ok = mutex_init(&z->leases[i].lock, &shared);
+	pthread_mutexattr_destroy(&shared);
+	return ok;
+}
+
+static bool
+secret_init(struct siphash_key *secret)
+{
+	ssize_t n;
+
+	do /* so few bytes come whole or not at all */
+		n = getrandom(secret, sizeof(*secret), 0);
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(*secret);
+}
+
+/* Each part starts on a page, so that a lease table that nobody uses costs none. */
+static size_t
+whole_pages(size_t bytes)
+{
+	return (bytes + 4095) / 4096 * 4096;
+}
+
+struct zone *
+zone_new(int64_t size, unsigned workers)
+{
+	size_t head = whole_pages(sizeof(struct zone)), nsets, table, mapped;
+	struct zone *z;
+
+	if (size < ZONE_SIZE_MIN || size > ZONE_SIZE_MAX || workers < 1 ||
+	    workers > ZONE_WORKERS_MAX) {
+		errno = EINVAL;
+		return NULL;
+	}
+	nsets = (size_t)size / sizeof(struct entry_set);
+	table = whole_pages(nsets * sizeof(struct entry_set));
+	mapped = head + table + workers * sizeof(struct lease_table);
+	z = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+	    -1, 0);
+	if (z == MAP_FAILED)
+		return NULL;
+	z->mapped = mapped;
+	z->workers = workers;
+	z->nsets = nsets;
+	z->sets = (struct entry_set *)((char *)z + head);
+	z->leases = (struct lease_table *)((char *)z + head + table);
+	if (!secret_init(&z->secret) || !locks_init(z)) {
+		int e = errno;
+
+		zone_free(&z);
+		errno = e;
+	}
+	return z;
+}
+
+void
+zone_free(struct zone **z)
+{
+	/* Other processes may still use their mapping, so the mutexes are left as they are. */
+	if (*z != NULL)
+		munmap(*z, (*z)->mapped);
+	*z = NULL;
+}
+
+/* --- time and locks ---------------------------------------------------------------------- */
+
+int64_t
+zone_clock(int64_t now_us)
+{
+	return now_us != 0 ? now_us : clock_real_us();
+}
+
+uint32_t
+zone_seconds(int64_t us)
+{
+	const int64_t most = (INT64_C(1) << 29) - 1; /* 17 years; durations end at one */
+	int64_t s = us <= 0 ? 0 : (us - 1) / USEC_PER_SEC + 1;
+
+	return (uint32_t)(s < most ? s : most);
+}
+
+bool
+zone_mutex_lock(pthread_mutex_t *m)
+{
+	int e = pthread_mutex_lock(m);
+
+	if (e == EOWNERDEAD) {
+		pthread_mutex_consistent(m);
+		return true;
+	}
+	if (e != 0)
+		abort(); /* memory is damaged; going on would hang or miscount for ever */
+	return false;
+}
+
+void
+zone_lock(struct zone *z, uint64_t shards)
+{
+	/* A half-written counter of a worker that died is put up with (zone_put() sees to it
+	 * that an entry is never half another's). */
+	for (; shards != 0; shards &= shards - 1)
+		zone_mutex_lock(&z->shard[__builtin_ctzll(shards)].lock);
+}
+
+void
+zone_unlock(struct zone *z, uint64_t shards)
+{
+	for (; shards != 0; shards &= shards - 1)
+		pthread_mutex_unlock(&z->shard[__builtin_ctzll(shards)].lock);
+}
+
+/* --- the table --------------------------------------------------------------------------- */
+
+uint64_t
+zone_key(const struct zone *z, enum entry_kind kind, enum limit_per per, const char *record,
+    const char *more)
+{
+	char text[2 + GREY_KEY_MAX + LIMIT_NAME_MAX + 2];
+	size_t n = 0, len;
+	uint64_t key;
+
+	text[n++] = (char)kind;
+	text[n++] = (char)per;
+	len = strnlen(record, GREY_KEY_MAX - 1);
+	memcpy(text + n, record, len);
+	n += len;
+	text[n++] = '\0'; /* neither part holds one, so no two pairs read alike */
+	len = strnlen(more, LIMIT_NAME_MAX);
+	memcpy(text + n, more, len);
+	n += len;
+	key = siphash(&z->secret, text, n);
+	return key != 0 ? key : 1;
+}
+
+/* The upper half of the key, scaled: any number of sets is used evenly. */
+static uint64_t
+set_number(const struct zone *z, uint64_t key)
+{
+	return (key >> 32) * z->nsets >> 32;
+}
+
+uint64_t
+zone_shard(const struct zone *z, uint64_t key)
+{
+	return UINT64_C(1) << set_number(z, key) % ZONE_SHARDS;
+}
+
+struct entry *
+zone_find(struct zone *z, uint64_t key)
+{
+	struct entry *e = z->sets[set_number(z, key)].way;
+
+	for (unsigned i = 0; i < ZONE_WAYS; i++)
+		if (e[i].key == key)
+			return &e[i];
+	return NULL;
+}
+
+static bool
+entry_expired(const struct entry *e, int64_t now_us)
+{
+	switch ((enum entry_kind)e->kind) {
+	case ENTRY_SESSIONS:
+		return false;
+	case ENTRY_REFUSAL:
+		return now_us >= e->value;
+	case ENTRY_BUCKET:
+	case ENTRY_KNOWN:
+	case ENTRY_TRIPLET:
+		break;
+	}
+	return now_us - e->time_us >= (int64_t)e->keep_s * USEC_PER_SEC;
+}
+
+/* How much an entry matters: of a full set, the lowest goes. */
+static int64_t
+entry_worth(const struct entry *e, int64_t now_us)
+{
+	enum { EMPTY, EXPIRED, DRAINED, LIVE, OPEN } rank;
+	/* Far in the future is as stale as far in the past: the clock was wrong then. */
+	int64_t age = now_us > e->time_us ? now_us - e->time_us : e->time_us - now_us;
+
+	if (e->key == 0)
+		rank = EMPTY;
+	else if (entry_expired(e, now_us))
+		rank = EXPIRED;
+	else if (e->kind == ENTRY_SESSIONS)
+		rank = OPEN; /* unlike a rate, a lost one does not mend by waiting */
+	else if (e->kind == ENTRY_BUCKET &&
+	    now_us - e->time_us >= (int64_t)e->drain_s * USEC_PER_SEC)
+		rank = DRAINED;
+	else
+		rank = LIVE;
+	return ((int64_t)rank << 56) - age;
+}
+
+static struct entry *
+least_of_set(struct zone *z, uint64_t key, int64_t now_us)
+{
+	struct entry *e = z->sets[set_number(z, key)].way, *least = NULL;
+	int64_t least_worth = INT64_MAX;
+
+	for (unsigned i = 0; i < ZONE_WAYS; i++) {
+		int64_t worth = entry_worth(&e[i], now_us);
+
+		if (worth < least_worth) {
+			least = &e[i];
+			least_worth = worth;
+		}
+	}
+	return least;
+}
+
+void
+zone_put(struct zone *z, const struct entry *e, int64_t now_us)
+{
+	struct entry *to = zone_find(z, e->key);
+
+	if (to == NULL) {
+		/* Who dies in between leaves an empty entry, not a count under a strange name. */
+		to = least_of_set(z, e->key, now_us);
+		to->key = 0;
+		atomic_signal_fence(memory_order_seq_cst);
+	}
+	to->value = e->value;
+	to->time_us = e->time_us;
+	to->keep_s = e->keep_s;
+	to->kind = e->kind;
+	to->drain_s = e->drain_s;
+	atomic_signal_fence(memory_order_seq_cst);
+	to->key = e->key;
+}
+
+void
+zone_count_open(struct zone *z, uint64_t key, int by, int64_t now_us)
+{
+	const struct entry *is = zone_find(z, key);
+	struct entry e = {.key = key, .time_us = now_us, .kind = ENTRY_SESSIONS};
+
+	e.value = (is != NULL ? is->value : 0) + by;
+	if (e.value > 0)
+		zone_put(z, &e, now_us);
+	else if (is != NULL)
+		zone_find(z, key)->key = 0;
+	/* else it was evicted, and what is not counted cannot be counted down */
+}
+
+/* --- refused a moment ago ---------------------------------------------------------------- */
+
+static uint64_t
+refusal_key(const struct zone *z, const struct request *q, unsigned hit)
+{
+	const struct record *r = &q->records[q->hits[hit].record];
+
+	return zone_key(z, ENTRY_REFUSAL, r->kind, r->key, q->hits[hit].limit->name);
+}
+
+static uint32_t
+generation_hash(const struct zone *z, const struct request *q)
+{
+	return (uint32_t)siphash(&z->secret, q->generation, strnlen(q->generation, GENERATION_MAX));
+}
+
+static struct shard *
+shard_of_bit(struct zone *z, uint64_t bit)
+{
+	return &z->shard[__builtin_ctzll(bit)];
+}
+
+void
+zone_refusal_put(struct zone *z, const struct request *q, unsigned hit, int64_t until_us)
+{
+	struct entry e = {.key = refusal_key(z, q, hit), .value = until_us, .kind = ENTRY_REFUSAL};
+	uint64_t bit = zone_shard(z, e.key);
+
+	e.generation = generation_hash(z, q);
+	zone_lock(z, bit);
+	e.time_us = shard_of_bit(z, bit)->now_us;
+	zone_put(z, &e, e.time_us);
+	zone_unlock(z, bit);
+}
+
+int64_t
+zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, int64_t now_us)
+{
+	uint64_t key = refusal_key(z, q, hit), bit = zone_shard(z, key);
+	int64_t now = zone_clock(now_us), until = 0;
+	const struct entry *e;
+
+	zone_lock(z, bit);
+	shard_of_bit(z, bit)->now_us = now;
+	e = zone_find(z, key);
+	/* A clock that went back would stretch the refusal, so then the store is asked anew. */
+	if (e != NULL && e->generation == generation_hash(z, q) && now >= e->time_us &&
+	    now < e->value)
+		until = e->value;
+	zone_unlock(z, bit);
+	return until;
+}

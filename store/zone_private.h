@@ -1,0 +1,119 @@
+/*
+ * zone_private.h - how the zone lies in memory, for store/zone*.c and their tests.
+ *
+ * One mapping: struct zone, then the sets of entries, then one lease table a worker.
+ *
+ * Order of locks: shards ascending, then one worker's leases. Never a shard while a lease
+ * table is locked.
+ */
+#ifndef WEIR_ZONE_PRIVATE_H
+#define WEIR_ZONE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "siphash.h"
+#include "weir/zone.h"
+
+/* One bit of a word each, so that the shards of a request are a word: no list to sort, no shard
+ * twice. It is also plenty: a shard is held for less than a microsecond. */
+#define ZONE_SHARDS 64
+
+/* Four cache lines to look through, and rarely a live entry that has to go. */
+#define ZONE_WAYS 8
+
+enum entry_kind {
+	ENTRY_BUCKET = 1, /* value: level in millionths at time_us */
+	ENTRY_SESSIONS, /* value: open sessions. Lives until it is 0 */
+	ENTRY_REFUSAL, /* value: until when (us since 1970); time_us: since when */
+	ENTRY_KNOWN, /* a pool that passed the greylist; time_us: last seen */
+	ENTRY_TRIPLET /* waiting in the greylist; time_us: first seen */
+};
+
+struct entry {
+	uint64_t key; /* hash of what it counts; 0 = empty */
+	int64_t value;
+	int64_t time_us; /* since 1970 */
+	union {
+		uint32_t keep_s; /* forgotten this long after time_us */
+		uint32_t generation; /* ENTRY_REFUSAL: hash of the generation that refused */
+	};
+	uint32_t kind : 3;
+	uint32_t drain_s : 29; /* ENTRY_BUCKET: empty this long after time_us */
+};
+_Static_assert(sizeof(struct entry) == 32, "zone.h promises 32 bytes");
+
+struct entry_set {
+	struct entry way[ZONE_WAYS];
+};
+
+struct shard {
+	_Alignas(64) pthread_mutex_t lock;
+	int64_t now_us; /* the clock at the last visit, for calls that are not told the time */
+};
+
+/* In the slot between open and ended; like LEASE_OPEN to all but zone_lease_end(). */
+#define LEASE_ENDING 3
+
+struct lease_slot {
+	uint8_t state; /* enum lease_state or LEASE_ENDING */
+	bool counted; /* in the zone's own counts (or just about to be) */
+	uint64_t keys[LEASE_RECORDS_MAX]; /* of the ENTRY_SESSIONS of lease.records */
+	struct lease lease; /* the id stays when the slot is free: the next follows it */
+};
+
+#define LEASE_WORDS (ZONE_LEASES / 64)
+
+struct lease_table {
+	_Alignas(64) pthread_mutex_t lock;
+	_Atomic uint32_t open; /* slots in LEASE_OPEN; read without the lock */
+	uint64_t full[LEASE_WORDS / 64]; /* bit w: used[w] has no free slot */
+	uint64_t used[LEASE_WORDS]; /* bit s: slot s is not free */
+	struct lease_slot slot[ZONE_LEASES];
+};
+
+struct zone {
+	size_t mapped; /* bytes */
+	uint64_t nsets;
+	unsigned workers;
+	struct siphash_key secret;
+	struct entry_set *sets;
+	struct lease_table *leases;
+	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
+	struct shard shard[ZONE_SHARDS];
+};
+
+/* Locks, whatever became of the owner before. True when it died holding the lock. */
+bool zone_mutex_lock(pthread_mutex_t *m);
+
+/* now_us, or the clock if that is 0. */
+int64_t zone_clock(int64_t now_us);
+
+/* The key of an entry: its kind, a record, and what more tells it apart (a limit's name). */
+uint64_t zone_key(const struct zone *z, enum entry_kind kind, enum limit_per per,
+    const char *record, const char *more);
+
+/* The shard of a key, as a bit. */
+uint64_t zone_shard(const struct zone *z, uint64_t key);
+
+void zone_lock(struct zone *z, uint64_t shards);
+void zone_unlock(struct zone *z, uint64_t shards);
+
+/* The functions below want the key's shard locked. */
+
+/* NULL when there is none. */
+struct entry *zone_find(struct zone *z, uint64_t key);
+/* Writes *e over the entry of that key or over the one that matters least in its set. */
+void zone_put(struct zone *z, const struct entry *e, int64_t now_us);
+/* One more (+1) or one less (-1) open session. */
+void zone_count_open(struct zone *z, uint64_t key, int by, int64_t now_us);
+
+/* zone_lease_take() for a lease that the caller counts at once (shards may be locked). */
+uint64_t zone_lease_take_counted(struct zone *z, unsigned worker, const struct request *q);
+
+/* Seconds, rounded up, to fit the fields of an entry. */
+uint32_t zone_seconds(int64_t us);
+
+#endif

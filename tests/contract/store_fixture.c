@@ -1,0 +1,161 @@
+/*
+ * store_fixture.c - see store_fixture.h.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "store_fixture.h"
+
+struct limit
+make_limit(const char *name, const char *words)
+{
+	char err[LIMIT_ERR_MAX];
+	struct limit l;
+
+	limit_init(&l, name);
+	if (!limit_set_words(&l, words, err, sizeof err) || !limit_finish(&l, err, sizeof err)) {
+		fprintf(stderr, "make_limit: %s: %s\n", words, err);
+		exit(99);
+	}
+	return l;
+}
+
+void
+make_request(struct request *q)
+{
+	memset(q, 0, sizeof *q);
+	strcpy(q->generation, "0");
+}
+
+unsigned
+add_record(struct request *q, enum limit_per kind, const char *key)
+{
+	struct record *r = &q->records[q->nrecords];
+
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (q->records[i].kind == kind)
+			return i;
+	r->kind = kind;
+	snprintf(r->key, sizeof r->key, "%s", key);
+	r->ttl_us = 2 * HOUR;
+	return q->nrecords++;
+}
+
+void
+add_hit(struct request *q, const struct limit *l, const char *key, int64_t cost)
+{
+	struct hit *h = &q->hits[q->nhits];
+
+	h->record = (uint8_t)add_record(q, l->per, key);
+	h->limit = l;
+	h->cost = cost;
+	q->nhits++;
+}
+
+void
+add_grey(struct request *q, const char *pool, const char *rest)
+{
+	struct grey_question *g = &q->grey;
+
+	g->asked = true;
+	g->record = (uint8_t)add_record(q, PER_POOL, pool);
+	g->delay_us = 300 * SEC;
+	g->window_us = DAY;
+	g->keep_us = 35 * DAY;
+	q->records[g->record].ttl_us = g->keep_us;
+	snprintf(g->key, sizeof g->key, "%s %s", pool, rest);
+}
+
+/* --- threads ------------------------------------------------------------------------------ */
+
+struct crowd {
+	struct store *store;
+	const struct request *q;
+	int64_t now_us;
+	unsigned times;
+	pthread_barrier_t start;
+	atomic_uint charged, others;
+};
+
+static void *
+crowd_thread(void *arg)
+{
+	struct crowd *c = arg;
+
+	pthread_barrier_wait(&c->start);
+	for (unsigned i = 0; i < c->times; i++) {
+		struct answer a;
+
+		if (store_ask(c->store, c->q, c->now_us, &a) != STORE_OK)
+			atomic_fetch_add(&c->others, 1);
+		else if (a.charged)
+			atomic_fetch_add(&c->charged, 1);
+	}
+	return NULL;
+}
+
+unsigned
+ask_at_once(struct store *s, const struct request *q, int64_t now_us, unsigned n, unsigned times,
+    unsigned *others)
+{
+	struct crowd c = {.store = s, .q = q, .now_us = now_us, .times = times};
+	pthread_t threads[64];
+
+	pthread_barrier_init(&c.start, NULL, n);
+	for (unsigned i = 0; i < n; i++)
+		if (pthread_create(&threads[i], NULL, crowd_thread, &c) != 0)
+			exit(99);
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&c.start);
+	*others = c.others;
+	return c.charged;
+}
+
+int64_t
+mono_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * SEC + ts.tv_nsec / 1000;
+}
+
+void
+sleep_ms(unsigned ms)
+{
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+
+	nanosleep(&ts, NULL);
+}
+
+/* --- notices ------------------------------------------------------------------------------ */
+
+static pthread_mutex_t notices_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void
+keep_notice(void *ctx, int priority, const char *line)
+{
+	struct notices *n = ctx;
+
+	(void)priority;
+	pthread_mutex_lock(&notices_lock);
+	if (n->n < 16)
+		snprintf(n->line[n->n++], sizeof n->line[0], "%s", line);
+	pthread_mutex_unlock(&notices_lock);
+}
+
+unsigned
+notices_count(const struct notices *n)
+{
+	unsigned count;
+
+	pthread_mutex_lock(&notices_lock);
+	count = n->n;
+	pthread_mutex_unlock(&notices_lock);
+	return count;
+}

@@ -1,0 +1,460 @@
+/*
+ * test_store.c - the contract of store.h: the same cases against the zone, Redis, and the chain
+ * of both. Time is passed, so nothing here waits but for the release of a session.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "redis_fixture.h"
+#include "store_fixture.h"
+
+enum backend { ZONE, REDIS, CHAIN };
+
+static struct redis_fixture server;
+
+struct env {
+	enum backend backend;
+	struct zone *zone;
+	struct store *store;
+	struct request q;
+	struct answer a;
+};
+
+static int
+setup(void **state)
+{
+	struct env *e = calloc(1, sizeof *e);
+	struct redis_options o;
+	char err[128];
+
+	e->backend = *(const enum backend *)*state;
+	e->zone = zone_new(4 * ZONE_SIZE_MIN, 2);
+	assert_non_null(e->zone);
+	if (e->backend == ZONE)
+		e->store = zone_store_open(e->zone, 0);
+	else {
+		redis_fixture_run(&server, "FLUSHALL");
+		redis_options_defaults(&o);
+		assert_true(redis_options_url(&o, server.url, err, sizeof err));
+		o.timeout_us = 5 * SEC; /* a busy machine is no failure here */
+		e->store = redis_store_open(&o, e->zone, 0, "node", NULL, NULL);
+	}
+	if (e->backend == CHAIN)
+		e->store = chain_store_open(e->store, e->zone, 0);
+	assert_non_null(e->store);
+	make_request(&e->q);
+	*state = e;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct env *e = *state;
+
+	store_close(&e->store);
+	zone_free(&e->zone);
+	free(e);
+	return 0;
+}
+
+static void
+ask(struct env *e, const struct request *q, int64_t now)
+{
+	assert_int_equal(store_ask(e->store, q, now, &e->a), STORE_OK);
+	if (e->backend == CHAIN && e->a.source == ANSWER_CACHE)
+		return;
+	assert_int_equal(e->a.now_us, now);
+	assert_int_equal(e->a.source, ANSWER_STORE);
+}
+
+static void
+takes(struct env *e, const struct request *q, int64_t now)
+{
+	ask(e, q, now);
+	assert_true(e->a.charged);
+}
+
+static void
+refuses(struct env *e, const struct request *q, int64_t now)
+{
+	ask(e, q, now);
+	assert_false(e->a.charged);
+}
+
+static void
+greys(struct env *e, const struct request *q, int64_t now, enum grey_state state, int64_t wait)
+{
+	ask(e, q, now);
+	assert_int_equal(e->a.grey, state);
+	assert_int_equal(e->a.grey_wait_us, wait);
+	assert_int_equal(e->a.charged, state == GREY_PASSED || state == GREY_KNOWN);
+}
+
+/* --- buckets ------------------------------------------------------------------------------ */
+
+static void
+burst_then_refuse(void **state)
+{
+	struct env *e = *state;
+	struct limit l =
+	    make_limit("connections", "count=connections per=address rate=60/1m burst=3");
+
+	add_hit(&e->q, &l, "{a}:1", 1);
+	for (int i = 1; i <= 3; i++) {
+		takes(e, &e->q, T0);
+		assert_int_equal(e->a.hits[0].used, i * MICRO);
+		assert_false(e->a.hits[0].over);
+		assert_int_equal(e->a.hits[0].wait_us, 0);
+	}
+	for (int i = 0; i < 3; i++) {
+		refuses(e, &e->q, T0);
+		assert_true(e->a.hits[0].over);
+		assert_int_equal(e->a.hits[0].used, 4 * MICRO);
+		assert_int_equal(e->a.hits[0].wait_us, 1 * SEC);
+	}
+	/* a neighbour has a bucket of his own */
+	strcpy(e->q.records[0].key, "{a}:2");
+	takes(e, &e->q, T0);
+	assert_int_equal(e->a.hits[0].used, MICRO);
+}
+
+static void
+drains(void **state)
+{
+	struct env *e = *state;
+	struct limit l =
+	    make_limit("connections", "count=connections per=address rate=60/1m burst=3");
+
+	add_hit(&e->q, &l, "{a}:1", 1);
+	for (int i = 0; i < 3; i++)
+		takes(e, &e->q, T0);
+	refuses(e, &e->q, T0);
+	refuses(e, &e->q, T0 + SEC - 1);
+	takes(e, &e->q, T0 + SEC);
+	refuses(e, &e->q, T0 + SEC + 1);
+	takes(e, &e->q, T0 + 2 * SEC + 500000);
+	assert_int_equal(e->a.hits[0].used, 2500000);
+	takes(e, &e->q, T0 + 3600 * SEC);
+	assert_int_equal(e->a.hits[0].used, MICRO);
+}
+
+/* A rate that divides nothing evenly: the stores must agree to the last digit. */
+static void
+same_figures(void **state)
+{
+	struct env *e = *state;
+	struct limit l = make_limit("odd", "count=recipients per=address rate=7/11m burst=5000");
+	int64_t level = 0, dt = 1;
+
+	add_hit(&e->q, &l, "{a}:1", 5);
+	for (int64_t now = T0, last = T0; dt < 400 * SEC; last = now, dt = dt * 7 / 3 + 1) {
+		now += dt;
+		level = bucket_drained(level, now - last, l.rate, l.period_us) + 5 * MICRO;
+		if (last == T0)
+			level = 5 * MICRO;
+		takes(e, &e->q, now);
+		assert_int_equal(e->a.hits[0].used, level);
+	}
+}
+
+static void
+all_or_nothing(void **state)
+{
+	struct env *e = *state;
+	struct limit a = make_limit("one", "count=connections per=address rate=1/1h burst=10");
+	struct limit b = make_limit("two", "count=connections per=network rate=1/1h burst=2");
+	struct limit c = make_limit("three", "count=connections per=all rate=1/1h burst=10");
+	struct request only;
+
+	add_hit(&e->q, &a, "{n}:1", 1);
+	add_hit(&e->q, &b, "{n}", 1);
+	add_hit(&e->q, &c, "{all}", 1);
+	takes(e, &e->q, T0);
+	takes(e, &e->q, T0);
+	for (int i = 0; i < 5; i++) {
+		refuses(e, &e->q, T0);
+		assert_false(e->a.hits[0].over);
+		assert_true(e->a.hits[1].over);
+		assert_false(e->a.hits[2].over);
+	}
+	make_request(&only);
+	add_hit(&only, &a, "{n}:1", 1);
+	add_hit(&only, &c, "{all}", 1);
+	takes(e, &only, T0);
+	assert_int_equal(e->a.hits[0].used, 3 * MICRO);
+	assert_int_equal(e->a.hits[1].used, 3 * MICRO);
+}
+
+static void
+shadow_limits(void **state)
+{
+	struct env *e = *state;
+	struct limit hard = make_limit("hard", "count=connections per=address rate=1/1h burst=4");
+	struct limit soft =
+	    make_limit("soft", "count=connections per=address rate=1/1h burst=2 action=log");
+	struct limit wide =
+	    make_limit("wide", "count=connections per=address rate=1/1h burst=9 action=log");
+
+	add_hit(&e->q, &hard, "{n}:1", 2);
+	add_hit(&e->q, &soft, "{n}:1", 2);
+	add_hit(&e->q, &wide, "{n}:1", 2);
+	takes(e, &e->q, T0);
+	assert_false(e->a.hits[1].over);
+	takes(e, &e->q, T0); /* over the shadow: noted, not enforced, not charged to it */
+	assert_true(e->a.hits[1].over);
+	assert_int_equal(e->a.hits[1].used, 4 * MICRO);
+	refuses(e, &e->q, T0);
+	assert_true(e->a.hits[0].over);
+	assert_int_equal(e->a.hits[1].used, 4 * MICRO);
+	assert_int_equal(e->a.hits[2].used, 6 * MICRO);
+	refuses(e, &e->q, T0); /* the other shadow was charged by the refused attempt */
+	assert_int_equal(e->a.hits[2].used, 8 * MICRO);
+}
+
+static void
+changed_rate(void **state)
+{
+	struct env *e = *state;
+	struct limit l =
+	    make_limit("connections", "count=connections per=address rate=60/1m burst=10");
+
+	add_hit(&e->q, &l, "{a}:1", 1);
+	for (int i = 0; i < 6; i++)
+		takes(e, &e->q, T0);
+	l = make_limit("connections", "count=connections per=address rate=120/1m burst=8");
+	takes(e, &e->q, T0 + SEC);
+	assert_int_equal(e->a.hits[0].used, 5 * MICRO); /* 6 - 2 + 1 */
+	l = make_limit("connections", "count=connections per=address rate=120/1m burst=5");
+	refuses(e, &e->q, T0 + SEC);
+	assert_int_equal(e->a.hits[0].used, 6 * MICRO);
+}
+
+static void
+clock_back(void **state)
+{
+	struct env *e = *state;
+	struct limit l =
+	    make_limit("connections", "count=connections per=address rate=60/1m burst=2");
+
+	add_hit(&e->q, &l, "{a}:1", 1);
+	takes(e, &e->q, T0 + HOUR);
+	takes(e, &e->q, T0 + HOUR);
+	refuses(e, &e->q, T0); /* and from now on it is T0 */
+	takes(e, &e->q, T0 + SEC);
+	refuses(e, &e->q, T0 + SEC);
+}
+
+static void
+costs(void **state)
+{
+	struct env *e = *state;
+	struct limit l = make_limit("recipients", "count=recipients per=address rate=60/1m burst=10");
+
+	add_hit(&e->q, &l, "{a}:1", 7);
+	takes(e, &e->q, T0);
+	refuses(e, &e->q, T0);
+	assert_int_equal(e->a.hits[0].used, 14 * MICRO);
+	assert_int_equal(e->a.hits[0].wait_us, 4 * SEC);
+	e->q.hits[0].cost = 3;
+	takes(e, &e->q, T0);
+	e->q.hits[0].cost = 11; /* never fits */
+	refuses(e, &e->q, T0 + DAY);
+}
+
+static void
+crowd(void **state)
+{
+	struct env *e = *state;
+	struct limit a = make_limit("one", "count=connections per=address rate=1/1h burst=37");
+	struct limit b = make_limit("two", "count=connections per=network rate=1/1h burst=50");
+	unsigned others;
+
+	add_hit(&e->q, &a, "{n}:1", 1);
+	add_hit(&e->q, &b, "{n}", 1);
+	assert_int_equal(ask_at_once(e->store, &e->q, T0, 16, 25, &others), 37);
+	assert_int_equal(others, 0);
+}
+
+/* --- sessions ----------------------------------------------------------------------------- */
+
+static void
+sessions(void **state)
+{
+	struct env *e = *state;
+	struct limit l = make_limit("sessions", "count=sessions per=address max=2");
+	struct limit all = make_limit("allsessions", "count=sessions per=all max=100");
+	uint64_t first;
+
+	add_hit(&e->q, &l, "{a}:1", 1);
+	add_hit(&e->q, &all, "{all}", 1);
+	takes(e, &e->q, T0);
+	first = e->a.lease;
+	assert_true(first != 0);
+	takes(e, &e->q, T0);
+	assert_true(e->a.lease != 0 && e->a.lease != first);
+	assert_int_equal(e->a.hits[0].used, 2 * MICRO);
+	refuses(e, &e->q, T0);
+	assert_int_equal(e->a.lease, 0);
+	assert_true(e->a.hits[0].over);
+	assert_int_equal(e->a.hits[0].used, 3 * MICRO);
+	assert_int_equal(e->a.hits[1].used, 3 * MICRO);
+	assert_int_equal(zone_sessions(e->zone), 2);
+
+	store_release(e->store, first);
+	assert_int_equal(zone_sessions(e->zone), 1);
+	for (int i = 0; i < 200; i++) { /* Redis hears of it a little later */
+		ask(e, &e->q, T0);
+		if (e->a.charged)
+			break;
+		sleep_ms(10);
+	}
+	assert_true(e->a.charged);
+	assert_int_equal(e->a.hits[0].used, 2 * MICRO);
+	store_release(e->store, first); /* twice does no harm */
+	sleep_ms(150);
+	refuses(e, &e->q, T0);
+}
+
+/* --- greylisting -------------------------------------------------------------------------- */
+
+static void
+greylist(void **state)
+{
+	struct env *e = *state;
+	struct request other;
+
+	add_grey(&e->q, "{n}", "s@x r@y");
+	greys(e, &e->q, T0, GREY_NEW, 300 * SEC);
+	greys(e, &e->q, T0 + 60 * SEC, GREY_EARLY, 240 * SEC);
+	greys(e, &e->q, T0 + 300 * SEC - 1, GREY_EARLY, 1);
+	greys(e, &e->q, T0 + 300 * SEC, GREY_PASSED, 0);
+	greys(e, &e->q, T0 + 301 * SEC, GREY_KNOWN, 0);
+
+	make_request(&other); /* the pool is known, whatever it sends */
+	add_grey(&other, "{n}", "t@x r@y");
+	greys(e, &other, T0 + DAY, GREY_KNOWN, 0);
+	greys(e, &other, T0 + 36 * DAY - HOUR, GREY_KNOWN, 0);
+	greys(e, &other, T0 + 72 * DAY, GREY_NEW, 300 * SEC);
+}
+
+static void
+greylist_window(void **state)
+{
+	struct env *e = *state;
+
+	add_grey(&e->q, "{n}", "s@x r@y");
+	greys(e, &e->q, T0, GREY_NEW, 300 * SEC);
+	greys(e, &e->q, T0 + DAY, GREY_NEW, 300 * SEC); /* too late: from the beginning */
+	greys(e, &e->q, T0 + DAY + 299 * SEC, GREY_EARLY, 1 * SEC);
+	greys(e, &e->q, T0 + DAY + 300 * SEC, GREY_PASSED, 0);
+}
+
+static void
+greylist_limits(void **state)
+{
+	struct env *e = *state;
+	struct limit l = make_limit("recipients", "count=recipients per=network rate=1/1m burst=2");
+	struct request plain;
+
+	make_request(&plain);
+	add_hit(&plain, &l, "{n}", 1);
+	takes(e, &plain, T0);
+	takes(e, &plain, T0);
+
+	add_hit(&e->q, &l, "{n}", 1);
+	add_grey(&e->q, "{n}", "s@x r@y");
+	refuses(e, &e->q, T0); /* by the limit, and so it leaves no triplet */
+	greys(e, &e->q, T0 + 300 * SEC, GREY_NEW, 300 * SEC);
+	greys(e, &e->q, T0 + 301 * SEC, GREY_EARLY, 299 * SEC);
+	assert_int_equal(e->a.hits[0].used, MICRO); /* neither was charged */
+	takes(e, &plain, T0 + 600 * SEC);
+	takes(e, &plain, T0 + 600 * SEC);
+	refuses(e, &e->q, T0 + 600 * SEC); /* ripe, but refused: it stays */
+	greys(e, &e->q, T0 + 700 * SEC, GREY_PASSED, 0);
+}
+
+static void
+greylist_clock_back(void **state)
+{
+	struct env *e = *state;
+
+	add_grey(&e->q, "{n}", "s@x r@y");
+	greys(e, &e->q, T0 + HOUR, GREY_NEW, 300 * SEC);
+	greys(e, &e->q, T0, GREY_EARLY, 300 * SEC);
+	greys(e, &e->q, T0 + 300 * SEC, GREY_PASSED, 0);
+	greys(e, &e->q, T0 - HOUR, GREY_KNOWN, 0);
+}
+
+/* --- the zone's part in the chain ---------------------------------------------------------- */
+
+static void
+own_clock(void **state)
+{
+	struct env *e = *state;
+	struct limit l =
+	    make_limit("connections", "count=connections per=address rate=1/1h burst=1");
+
+	add_hit(&e->q, &l, "{a}:1", 1);
+	assert_int_equal(store_ask(e->store, &e->q, 0, &e->a), STORE_OK);
+	assert_true(e->a.charged);
+	assert_true(e->a.now_us > T0);
+	assert_int_equal(store_ask(e->store, &e->q, 0, &e->a), STORE_OK);
+	assert_false(e->a.charged);
+	assert_in_range(e->a.hits[0].wait_us, HOUR - 60 * SEC, HOUR);
+}
+
+static const struct {
+	const char *name;
+	CMUnitTestFunction run;
+} cases[] = {
+    {"burst_then_refuse", burst_then_refuse},
+    {"drains", drains},
+    {"same_figures", same_figures},
+    {"all_or_nothing", all_or_nothing},
+    {"shadow_limits", shadow_limits},
+    {"changed_rate", changed_rate},
+    {"clock_back", clock_back},
+    {"costs", costs},
+    {"crowd", crowd},
+    {"sessions", sessions},
+    {"greylist", greylist},
+    {"greylist_window", greylist_window},
+    {"greylist_limits", greylist_limits},
+    {"greylist_clock_back", greylist_clock_back},
+    {"own_clock", own_clock},
+};
+#define NCASES (sizeof cases / sizeof cases[0])
+
+int
+main(void)
+{
+	static const char *const names[] = {"zone", "redis", "chain"};
+	static enum backend backends[] = {ZONE, REDIS, CHAIN};
+	struct CMUnitTest tests[3 * NCASES];
+	char label[3 * NCASES][64];
+	size_t n = 0;
+	int failed;
+
+	if (redis_fixture_binary() == NULL) {
+		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
+		return 77;
+	}
+	for (size_t b = 0; b < 3; b++)
+		for (size_t i = 0; i < NCASES; i++, n++) {
+			snprintf(label[n], sizeof label[n], "%s: %s", names[b], cases[i].name);
+			tests[n] = (struct CMUnitTest){
+			    label[n], cases[i].run, setup, teardown, &backends[b]};
+		}
+	redis_fixture_start(&server, NULL);
+	failed = _cmocka_run_group_tests("store", tests, n, NULL, NULL);
+	redis_fixture_stop(&server);
+	return failed;
+}
