@@ -107,9 +107,9 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	if (section[0] == '\0') {
 		static cfg_opt_t redis[WORDS_MAX], greylist[WORDS_MAX], limit[WORDS_MAX];
 		const cfg_opt_t sections[] = {
-			CFG_SEC("redis", redis, CFGF_NODEFAULT),
-			CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
-			CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+		    CFG_SEC("redis", redis, CFGF_NODEFAULT),
+		    CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
+		    CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		};
 
 		section_opts("redis", redis);

@@ -31,7 +31,7 @@ struct conf {
 	struct redis_options redis;
 	char password_file[CONF_PATH_MAX];
 	struct netset *exempt; /* rules.exempt points here */
-	struct ruleset rules;  /* the file's layer, finished */
+	struct ruleset rules; /* the file's layer, finished */
 };
 
 void conf_defaults(struct conf *c);

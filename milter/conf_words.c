@@ -45,9 +45,9 @@ set_number(unsigned *out, const char *value, unsigned min, unsigned max, char *e
 
 /* --- general ------------------------------------------------------------------------------- */
 
-#define SETTER(name)                                                                               \
-	static bool set_##name(struct conf *c, const char *title, const char *value, char *err,    \
-	    size_t errlen)
+#define SETTER(name) \
+	static bool set_##name( \
+	    struct conf *c, const char *title, const char *value, char *err, size_t errlen)
 #define UNUSED(x) ((void)(x))
 
 SETTER(socket)
@@ -189,8 +189,8 @@ SETTER(redis_timeout)
 
 SETTER(redis_prefix)
 {
-	size_t len = strspn(value,
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:");
+	size_t len =
+	    strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:");
 
 	UNUSED(title);
 	if (len == 0 || value[len] != '\0')
@@ -273,40 +273,40 @@ set_limit_word(struct conf *c, const char *title, const char *word, const char *
 /* --- the tables ------------------------------------------------------------------------------ */
 
 const struct conf_word conf_words[] = {
-	{"", "socket", set_socket, false},
-	{"", "socket-owner", set_socket_owner, false},
-	{"", "socket-group", set_socket_group, false},
-	{"", "socket-mode", set_socket_mode, false},
-	{"", "user", set_user, false},
-	{"", "pid-file", set_pid_file, false},
-	{"", "workers", set_workers, false},
-	{"", "zone-size", set_zone_size, false},
-	{"", "verbose", set_verbose, false},
-	{"", "mode", set_mode, false},
-	{"", "refuse-at", set_refuse_at, false},
-	{"", "address-v6", set_address_v6, false},
-	{"", "network-v4", set_network_v4, false},
-	{"", "network-v6", set_network_v6, false},
-	{"", "exempt", set_exempt, true},
-	{"redis", "url", set_redis_url, false},
-	{"redis", "password-file", set_redis_password_file, false},
-	{"redis", "timeout", set_redis_timeout, false},
-	{"redis", "prefix", set_redis_prefix, false},
-	{"greylist", "enabled", set_grey_enabled, false},
-	{"greylist", "delay", set_grey_delay, false},
-	{"greylist", "window", set_grey_window, false},
-	{"greylist", "keep", set_grey_keep, false},
-	{"greylist", "reply", set_grey_reply, false},
-	{"greylist", "when-down", set_grey_when_down, false},
-	{"limit", "count", NULL, false},
-	{"limit", "per", NULL, false},
-	{"limit", "rate", NULL, false},
-	{"limit", "burst", NULL, false},
-	{"limit", "max", NULL, false},
-	{"limit", "action", NULL, false},
-	{"limit", "reply", NULL, false},
-	{"limit", "enabled", NULL, false},
-	{NULL, NULL, NULL, false},
+    {"", "socket", set_socket, false},
+    {"", "socket-owner", set_socket_owner, false},
+    {"", "socket-group", set_socket_group, false},
+    {"", "socket-mode", set_socket_mode, false},
+    {"", "user", set_user, false},
+    {"", "pid-file", set_pid_file, false},
+    {"", "workers", set_workers, false},
+    {"", "zone-size", set_zone_size, false},
+    {"", "verbose", set_verbose, false},
+    {"", "mode", set_mode, false},
+    {"", "refuse-at", set_refuse_at, false},
+    {"", "address-v6", set_address_v6, false},
+    {"", "network-v4", set_network_v4, false},
+    {"", "network-v6", set_network_v6, false},
+    {"", "exempt", set_exempt, true},
+    {"redis", "url", set_redis_url, false},
+    {"redis", "password-file", set_redis_password_file, false},
+    {"redis", "timeout", set_redis_timeout, false},
+    {"redis", "prefix", set_redis_prefix, false},
+    {"greylist", "enabled", set_grey_enabled, false},
+    {"greylist", "delay", set_grey_delay, false},
+    {"greylist", "window", set_grey_window, false},
+    {"greylist", "keep", set_grey_keep, false},
+    {"greylist", "reply", set_grey_reply, false},
+    {"greylist", "when-down", set_grey_when_down, false},
+    {"limit", "count", NULL, false},
+    {"limit", "per", NULL, false},
+    {"limit", "rate", NULL, false},
+    {"limit", "burst", NULL, false},
+    {"limit", "max", NULL, false},
+    {"limit", "action", NULL, false},
+    {"limit", "reply", NULL, false},
+    {"limit", "enabled", NULL, false},
+    {NULL, NULL, NULL, false},
 };
 
 bool

@@ -62,8 +62,8 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 	atomic_fetch_add(&w->in_flight, 1);
 	if (asked && !atomic_load(&w->stopping))
 		answered = plan_and_ask(w, s, stage, recipient, &r, q, &a, &asked);
-	next = session_judge(s, r, stage, recipient, asked ? q : NULL,
-	    asked && answered ? &a : NULL, &v);
+	next = session_judge(
+	    s, r, stage, recipient, asked ? q : NULL, asked && answered ? &a : NULL, &v);
 	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
 	atomic_fetch_sub(&w->in_flight, 1);
 	snapshot_put(w->snapshots, r);

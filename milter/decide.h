@@ -13,10 +13,10 @@
 /* What the MTA should report of the session that is about to begin. */
 struct plan_steps decide_steps(struct worker *w);
 
-enum next decide_connect(struct worker *w, struct session *s, const struct addr *client,
-    const char *name);
-enum next decide_rcpt(struct worker *w, struct session *s, const char *recipient,
-    const char *queue_id);
+enum next decide_connect(
+    struct worker *w, struct session *s, const struct addr *client, const char *name);
+enum next decide_rcpt(
+    struct worker *w, struct session *s, const char *recipient, const char *queue_id);
 
 /* The session is over, however it ended. */
 void decide_close(struct worker *w, struct session *s);

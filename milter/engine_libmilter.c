@@ -52,8 +52,8 @@ macro(SMFICTX *ctx, const char *name)
 static unsigned long
 unwanted_steps(const struct plan_steps *want)
 {
-	unsigned long no = SMFIP_NODATA | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY |
-	    SMFIP_NOUNKNOWN;
+	unsigned long no =
+	    SMFIP_NODATA | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NOUNKNOWN;
 
 	if (!want->helo)
 		no |= SMFIP_NOHELO;
@@ -75,13 +75,13 @@ ask_macros(SMFICTX *ctx, const struct plan_steps *want)
 		int stage;
 		const char *macros;
 	} lists[] = {
-		{SMFIM_CONNECT, MACROS_NONE},
-		{SMFIM_HELO, MACROS_NONE},
-		{SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
-		{SMFIM_ENVRCPT, MACROS_NONE}, /* the queue id, for the log */
-		{SMFIM_DATA, MACROS_NONE},
-		{SMFIM_EOH, MACROS_NONE},
-		{SMFIM_EOM, MACROS_NONE},
+	    {SMFIM_CONNECT, MACROS_NONE},
+	    {SMFIM_HELO, MACROS_NONE},
+	    {SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
+	    {SMFIM_ENVRCPT, MACROS_NONE}, /* the queue id, for the log */
+	    {SMFIM_DATA, MACROS_NONE},
+	    {SMFIM_EOH, MACROS_NONE},
+	    {SMFIM_EOM, MACROS_NONE},
 	};
 
 	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
@@ -171,15 +171,15 @@ bool
 engine_run(struct worker *w, int listen_fd)
 {
 	struct smfiDesc desc = {
-		.xxfi_name = "weir",
-		.xxfi_version = SMFI_VERSION,
-		.xxfi_flags = 0, /* we change no message */
-		.xxfi_connect = on_connect,
-		.xxfi_helo = on_helo,
-		.xxfi_envfrom = on_mail,
-		.xxfi_envrcpt = on_rcpt,
-		.xxfi_close = on_close,
-		.xxfi_negotiate = on_negotiate,
+	    .xxfi_name = "weir",
+	    .xxfi_version = SMFI_VERSION,
+	    .xxfi_flags = 0, /* we change no message */
+	    .xxfi_connect = on_connect,
+	    .xxfi_helo = on_helo,
+	    .xxfi_envfrom = on_mail,
+	    .xxfi_envrcpt = on_rcpt,
+	    .xxfi_close = on_close,
+	    .xxfi_negotiate = on_negotiate,
 	};
 	char conn[32];
 
@@ -187,8 +187,10 @@ engine_run(struct worker *w, int listen_fd)
 	snprintf(conn, sizeof conn, "fd:%d", listen_fd);
 	if (smfi_register(desc) != MI_SUCCESS || smfi_setconn(conn) != MI_SUCCESS ||
 	    smfi_opensocket(false) != MI_SUCCESS) {
-		log_line(LOG_ERR, "libmilter does not take over an open socket (%s); "
-				  "Debian's libmilter does, see doc/dependencies.md", conn);
+		log_line(LOG_ERR,
+		    "libmilter does not take over an open socket (%s); "
+		    "Debian's libmilter does, see doc/dependencies.md",
+		    conn);
 		return false;
 	}
 	return smfi_main() == MI_SUCCESS;

@@ -27,8 +27,9 @@ struct options {
 static void
 usage(FILE *out)
 {
-	fprintf(out, "usage: weir-milter [-c FILE] [-p SOCKET] [-f] [-n] [-P PIDFILE] "
-		     "[-u USER[:GROUP]] [-v] [-V]\n");
+	fprintf(out,
+	    "usage: weir-milter [-c FILE] [-p SOCKET] [-f] [-n] [-P PIDFILE] "
+	    "[-u USER[:GROUP]] [-v] [-V]\n");
 }
 
 /* Returns -1 to go on, or the exit status. */
@@ -186,8 +187,8 @@ main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	raise_descriptors();
-	fd = socket_open(&conf.socket, conf.socket_owner, conf.socket_group, conf.socket_mode,
-	    err, sizeof err);
+	fd = socket_open(
+	    &conf.socket, conf.socket_owner, conf.socket_group, conf.socket_mode, err, sizeof err);
 	if (fd < 0) {
 		fprintf(stderr, "weir-milter: %s\n", err);
 		return EXIT_FAILURE;

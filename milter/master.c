@@ -105,8 +105,8 @@ child_died(struct master *m, unsigned i, int status)
 	int64_t now = monotonic_ms();
 
 	if (WIFSIGNALED(status))
-		log_line(LOG_ERR, "worker %u (pid %d) was killed by signal %d: starting another",
-		    i, (int)c->pid, WTERMSIG(status));
+		log_line(LOG_ERR, "worker %u (pid %d) was killed by signal %d: starting another", i,
+		    (int)c->pid, WTERMSIG(status));
 	else
 		log_line(LOG_ERR, "worker %u (pid %d) ended with status %d: starting another", i,
 		    (int)c->pid, WEXITSTATUS(status));
@@ -196,8 +196,8 @@ name_node(struct master *m)
 
 	(void)gethostname(host, sizeof host - 1);
 	for (char *p = host; *p != '\0'; p++)
-		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-", *p) ==
-		    NULL)
+		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-",
+			*p) == NULL)
 			*p = '-';
 	if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
 		random = (unsigned)time(NULL) ^ (unsigned)getpid();
@@ -239,8 +239,9 @@ master_run(const struct conf *conf, int listen_fd)
 		if (sig == SIGTERM || sig == SIGINT)
 			go_on = false;
 		else if (sig == SIGHUP)
-			log_line(LOG_NOTICE, "SIGHUP: limits are changed in redis; restart for "
-					     "all else");
+			log_line(LOG_NOTICE,
+			    "SIGHUP: limits are changed in redis; restart for "
+			    "all else");
 		if (!reap(&m)) {
 			go_on = false;
 			status = EXIT_FAILURE;

@@ -19,9 +19,9 @@
 
 enum next {
 	NEXT_CONTINUE, /* nothing to say; go on telling */
-	NEXT_DONE,     /* nothing will be decided any more: the MTA need not ask again */
-	NEXT_ASK,      /* the request wants an answer */
-	NEXT_REPLY     /* session.reply is for the client */
+	NEXT_DONE, /* nothing will be decided any more: the MTA need not ask again */
+	NEXT_ASK, /* the request wants an answer */
+	NEXT_REPLY /* session.reply is for the client */
 };
 
 struct session {
@@ -34,9 +34,9 @@ struct session {
 	bool authenticated;
 	bool message_counted;
 	bool greylist_message; /* the decision for this message is taken */
-	bool greylist_known;   /* ... for the whole session: the pool has passed */
-	bool pending;	       /* refused at connect, to be told later (reply is set) */
-	uint64_t lease;	       /* store_release() it when the session ends; 0 = none */
+	bool greylist_known; /* ... for the whole session: the pool has passed */
+	bool pending; /* refused at connect, to be told later (reply is set) */
+	uint64_t lease; /* store_release() it when the session ends; 0 = none */
 	struct reply reply;
 };
 

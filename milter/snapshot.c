@@ -20,7 +20,7 @@ struct snapshot {
 struct snapshots {
 	const struct ruleset *base;
 	bool announce;
-	pthread_mutex_t lock;	 /* current, users */
+	pthread_mutex_t lock; /* current, users */
 	pthread_mutex_t loading; /* one refresh at a time; complaints */
 	struct snapshot *current;
 	unsigned ncomplaints;
@@ -110,8 +110,8 @@ build(struct snapshots *s, const struct ruleset *prev, const struct overlay *o)
 	if (next == NULL)
 		return NULL;
 	s->nfresh = 0;
-	ruleset_overlay(s->base, prev, o->generation, o->entries, o->nentries, &next->rules,
-	    complain, s);
+	ruleset_overlay(
+	    s->base, prev, o->generation, o->entries, o->nentries, &next->rules, complain, s);
 	memcpy(s->complaints, s->fresh, sizeof s->complaints);
 	s->ncomplaints = s->nfresh;
 	next->users = 1;

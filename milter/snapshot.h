@@ -24,7 +24,7 @@ void snapshot_put(struct snapshots *s, const struct ruleset *r);
  * Reads Redis again, unless the ruleset in force already differs from `stale` (another thread
  * was faster). False: Redis gave none by the deadline, or memory ran out; the old one stays.
  */
-bool snapshot_refresh(struct snapshots *s, struct store *store, const char *stale,
-    int64_t deadline_us);
+bool snapshot_refresh(
+    struct snapshots *s, struct store *store, const char *stale, int64_t deadline_us);
 
 #endif

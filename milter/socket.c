@@ -77,7 +77,8 @@ parse_inet(int family, const char *text, struct socket_spec *out, char *err, siz
 		memmove(host, host + 1, len - 2);
 		host[len - 2] = '\0';
 	} else if (at == NULL && strchr(host, ':') != NULL)
-		return fail(err, errlen, "write an IPv6 address in brackets: inet:[::1]:8890", text);
+		return fail(
+		    err, errlen, "write an IPv6 address in brackets: inet:[::1]:8890", text);
 	if (!units_count(port, &number) || number < 1 || number > 65535)
 		return fail(err, errlen, "a port is a number from 1 to 65535", port);
 	if (host[0] == '\0')
@@ -92,10 +93,10 @@ socket_parse(const char *text, struct socket_spec *out, char *err, size_t errlen
 		const char *prefix;
 		int family;
 	} kinds[] = {
-		{"unix:", AF_UNIX},
-		{"local:", AF_UNIX},
-		{"inet:", AF_UNSPEC},
-		{"inet6:", AF_INET6},
+	    {"unix:", AF_UNIX},
+	    {"local:", AF_UNIX},
+	    {"inet:", AF_UNSPEC},
+	    {"inet6:", AF_INET6},
 	};
 
 	memset(out, 0, sizeof *out);
@@ -111,8 +112,8 @@ socket_parse(const char *text, struct socket_spec *out, char *err, size_t errlen
 			return parse_unix(text + len, out, err, errlen);
 		return parse_inet(kinds[i].family, text + len, out, err, errlen);
 	}
-	return fail(err, errlen,
-	    "a socket is unix:PATH, inet:PORT@HOST or inet:HOST:PORT, not", text);
+	return fail(
+	    err, errlen, "a socket is unix:PATH, inet:PORT@HOST or inet:HOST:PORT, not", text);
 }
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -150,8 +151,8 @@ clear_stale(const struct socket_spec *s, char *err, size_t errlen)
 }
 
 static bool
-set_owner(const char *path, const char *owner, const char *group, mode_t mode, char *err,
-    size_t errlen)
+set_owner(
+    const char *path, const char *owner, const char *group, mode_t mode, char *err, size_t errlen)
 {
 	uid_t uid = (uid_t)-1;
 	gid_t gid = (gid_t)-1;

@@ -16,9 +16,9 @@ struct worker {
 	unsigned number;
 	struct store *store;
 	struct snapshots *snapshots;
-	atomic_uint sessions;	/* counter, for session ids */
-	atomic_uint in_flight;	/* decisions being taken */
-	atomic_bool stopping;	/* the store is about to go: decide without it */
+	atomic_uint sessions; /* counter, for session ids */
+	atomic_uint in_flight; /* decisions being taken */
+	atomic_bool stopping; /* the store is about to go: decide without it */
 };
 
 /* What a worker that must not be started again exits with (sysexits' EX_CONFIG). */

@@ -8,9 +8,9 @@ const char *
 action_name(enum action a)
 {
 	static const char *const names[] = {
-		[DO_ACCEPT] = "accept",
-		[DO_REFUSE] = "refuse",
-		[DO_DEFER] = "defer",
+	    [DO_ACCEPT] = "accept",
+	    [DO_REFUSE] = "refuse",
+	    [DO_DEFER] = "defer",
 	};
 
 	return names[a];
@@ -20,12 +20,12 @@ const char *
 reason_name(enum reason r)
 {
 	static const char *const names[] = {
-		[REASON_OK] = "ok",
-		[REASON_EXEMPT] = "exempt",
-		[REASON_RATE] = "rate",
-		[REASON_SESSIONS] = "sessions",
-		[REASON_GREYLIST] = "greylist",
-		[REASON_NO_STORE] = "no-store",
+	    [REASON_OK] = "ok",
+	    [REASON_EXEMPT] = "exempt",
+	    [REASON_RATE] = "rate",
+	    [REASON_SESSIONS] = "sessions",
+	    [REASON_GREYLIST] = "greylist",
+	    [REASON_NO_STORE] = "no-store",
 	};
 
 	return names[r];
@@ -35,11 +35,11 @@ const char *
 grey_state_name(enum grey_state g)
 {
 	static const char *const names[] = {
-		[GREY_NONE] = "none",
-		[GREY_NEW] = "new",
-		[GREY_EARLY] = "early",
-		[GREY_PASSED] = "passed",
-		[GREY_KNOWN] = "known",
+	    [GREY_NONE] = "none",
+	    [GREY_NEW] = "new",
+	    [GREY_EARLY] = "early",
+	    [GREY_PASSED] = "passed",
+	    [GREY_KNOWN] = "known",
 	};
 
 	return names[g];
@@ -49,9 +49,9 @@ const char *
 answer_source_name(enum answer_source s)
 {
 	static const char *const names[] = {
-		[ANSWER_STORE] = "store",
-		[ANSWER_CACHE] = "cache",
-		[ANSWER_ZONE] = "zone",
+	    [ANSWER_STORE] = "store",
+	    [ANSWER_CACHE] = "cache",
+	    [ANSWER_ZONE] = "zone",
 	};
 
 	return names[s];
@@ -109,8 +109,8 @@ judge_limits(const struct request *q, const struct answer *a, struct verdict *v)
 }
 
 struct verdict
-judge(const struct ruleset *r, const struct facts *f, const struct request *q,
-    const struct answer *a)
+judge(
+    const struct ruleset *r, const struct facts *f, const struct request *q, const struct answer *a)
 {
 	struct verdict v = {.action = DO_ACCEPT, .reason = REASON_OK, .enforced = !r->observe};
 

@@ -9,24 +9,24 @@
 #include "err.h"
 
 static const char *const count_names[] = {
-	[COUNT_CONNECTIONS] = "connections",
-	[COUNT_SESSIONS] = "sessions",
-	[COUNT_MESSAGES] = "messages",
-	[COUNT_RECIPIENTS] = "recipients",
-	NULL,
+    [COUNT_CONNECTIONS] = "connections",
+    [COUNT_SESSIONS] = "sessions",
+    [COUNT_MESSAGES] = "messages",
+    [COUNT_RECIPIENTS] = "recipients",
+    NULL,
 };
 /* Counters are not kept per pool yet; greylisting's record is. */
 static const char *const per_names[] = {
-	[PER_ADDRESS] = "address",
-	[PER_NETWORK] = "network",
-	[PER_ALL] = "all",
-	NULL,
+    [PER_ADDRESS] = "address",
+    [PER_NETWORK] = "network",
+    [PER_ALL] = "all",
+    NULL,
 };
 static const char *const action_names[] = {
-	[ACTION_REFUSE] = "refuse",
-	[ACTION_DEFER] = "defer",
-	[ACTION_LOG] = "log",
-	NULL,
+    [ACTION_REFUSE] = "refuse",
+    [ACTION_DEFER] = "defer",
+    [ACTION_LOG] = "log",
+    NULL,
 };
 
 const char *
@@ -171,14 +171,14 @@ static const struct {
 	const char *key;
 	bool (*set)(struct limit *, const char *value, char *err, size_t errlen);
 } words[] = {
-	{"count", set_count},
-	{"per", set_per},
-	{"rate", set_rate},
-	{"burst", set_burst},
-	{"max", set_max},
-	{"action", set_action},
-	{"reply", set_reply},
-	{"enabled", set_enabled},
+    {"count", set_count},
+    {"per", set_per},
+    {"rate", set_rate},
+    {"burst", set_burst},
+    {"max", set_max},
+    {"action", set_action},
+    {"reply", set_reply},
+    {"enabled", set_enabled},
 };
 
 bool
@@ -232,7 +232,8 @@ limit_set_words(struct limit *l, const char *text, char *err, size_t errlen)
 	for (; *text != '\0'; text += strspn(text, " ")) {
 		if (!next_word(&text, key, sizeof key, value, sizeof value))
 			return err_set(err, errlen,
-			    "a limit is written as KEY=VALUE KEY=VALUE, such as rate=60/1m burst=30",
+			    "a limit is written as KEY=VALUE KEY=VALUE, such as rate=60/1m "
+			    "burst=30",
 			    NULL);
 		if (!limit_set(&changed, key, value, err, errlen))
 			return false;
@@ -247,10 +248,10 @@ limit_set_words(struct limit *l, const char *text, char *err, size_t errlen)
 static const struct {
 	const char *xcode, *text;
 } stock_replies[] = {
-	[COUNT_CONNECTIONS] = {"4.7.0", "Too many connections from your address, try again later"},
-	[COUNT_SESSIONS] = {"4.7.0", "Too many open sessions from your address, try again later"},
-	[COUNT_MESSAGES] = {"4.7.1", "Too many messages, try again later"},
-	[COUNT_RECIPIENTS] = {"4.7.1", "Too many recipients, try again later"},
+    [COUNT_CONNECTIONS] = {"4.7.0", "Too many connections from your address, try again later"},
+    [COUNT_SESSIONS] = {"4.7.0", "Too many open sessions from your address, try again later"},
+    [COUNT_MESSAGES] = {"4.7.1", "Too many messages, try again later"},
+    [COUNT_RECIPIENTS] = {"4.7.1", "Too many recipients, try again later"},
 };
 
 static void
@@ -272,8 +273,8 @@ limit_finish(struct limit *l, char *err, size_t errlen)
 		if (l->max == 0)
 			return err_set(err, errlen, "a limit of sessions needs max", NULL);
 		if (l->rate != 0 || l->burst_given)
-			return err_set(err, errlen,
-			    "a limit of sessions has max, not rate or burst", NULL);
+			return err_set(
+			    err, errlen, "a limit of sessions has max, not rate or burst", NULL);
 	} else {
 		if (l->rate == 0)
 			return err_set(err, errlen, "a limit of ", limit_count_name(l->count),

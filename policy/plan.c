@@ -14,10 +14,10 @@ const char *
 stage_name(enum stage s)
 {
 	static const char *const names[] = {
-		[STAGE_CONNECT] = "connect",
-		[STAGE_HELO] = "helo",
-		[STAGE_MAIL] = "mail",
-		[STAGE_RCPT] = "rcpt",
+	    [STAGE_CONNECT] = "connect",
+	    [STAGE_HELO] = "helo",
+	    [STAGE_MAIL] = "mail",
+	    [STAGE_RCPT] = "rcpt",
 	};
 
 	return names[s];
@@ -77,8 +77,8 @@ record_ttl(const struct ruleset *r, enum limit_per kind)
 
 /* The index of the client's record of this kind, made at its first use. */
 static uint8_t
-request_record(const struct ruleset *r, const struct facts *f, enum limit_per kind,
-    struct request *q)
+request_record(
+    const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
 {
 	struct record *rec;
 

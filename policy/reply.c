@@ -10,10 +10,10 @@
 static const struct {
 	const char *code, *why;
 } refused_codes[] = {
-	{"450", "450 is rewritten by Sendmail, which puts the address before the text: use 451"},
-	{"454", "454 belongs to AUTH and STARTTLS (RFC 4954, RFC 3207): use 451"},
-	{"455", "455 is about MAIL and RCPT parameters (RFC 5321 4.2.3): use 451"},
-	{NULL, NULL},
+    {"450", "450 is rewritten by Sendmail, which puts the address before the text: use 451"},
+    {"454", "454 belongs to AUTH and STARTTLS (RFC 4954, RFC 3207): use 451"},
+    {"455", "455 is about MAIL and RCPT parameters (RFC 5321 4.2.3): use 451"},
+    {NULL, NULL},
 };
 
 static const char *const good_codes[] = {"421", "451", "452", NULL};
@@ -68,7 +68,8 @@ check_text(const char *text, char *err, size_t errlen)
 			    NULL);
 		if (c >= 0x80)
 			return err_set(err, errlen,
-			    "the text must be ASCII: Sendmail cuts the high bit of each byte", NULL);
+			    "the text must be ASCII: Sendmail cuts the high bit of each byte",
+			    NULL);
 		if (c < 0x20 || c == 0x7f)
 			return err_set(err, errlen, "the text holds a control character", NULL);
 	}

@@ -16,9 +16,9 @@
 static const struct {
 	const char *name, *words;
 } builtin_limits[] = {
-	{"connections", "count=connections per=address rate=60/1m burst=60"},
-	{"sessions", "count=sessions per=address max=20"},
-	{"recipients", "count=recipients per=network rate=300/10m burst=300"},
+    {"connections", "count=connections per=address rate=60/1m burst=60"},
+    {"sessions", "count=sessions per=address max=20"},
+    {"recipients", "count=recipients per=network rate=300/10m burst=300"},
 };
 
 #define MINUTE (60 * USEC_PER_SEC)
@@ -36,8 +36,8 @@ ruleset_defaults(struct ruleset *r)
 	r->greylist.delay_us = 5 * MINUTE;
 	r->greylist.window_us = DAY;
 	r->greylist.keep_us = 35 * DAY;
-	(void)reply_parse("421 4.7.1 Greylisted, please try again later", &r->greylist.reply, err,
-	    sizeof err);
+	(void)reply_parse(
+	    "421 4.7.1 Greylisted, please try again later", &r->greylist.reply, err, sizeof err);
 	for (size_t i = 0; i < sizeof builtin_limits / sizeof builtin_limits[0]; i++) {
 		struct limit *l = ruleset_limit_add(r, builtin_limits[i].name);
 

@@ -15,22 +15,22 @@ struct unit {
 };
 
 static const struct unit duration_units[] = {
-	{"ms", USEC_PER_MSEC},
-	{"s", USEC_PER_SEC},
-	{"m", 60 * USEC_PER_SEC},
-	{"h", 3600 * USEC_PER_SEC},
-	{"d", 86400 * USEC_PER_SEC},
-	{"w", 7 * 86400 * USEC_PER_SEC},
-	{"", USEC_PER_SEC},
-	{NULL, 0},
+    {"ms", USEC_PER_MSEC},
+    {"s", USEC_PER_SEC},
+    {"m", 60 * USEC_PER_SEC},
+    {"h", 3600 * USEC_PER_SEC},
+    {"d", 86400 * USEC_PER_SEC},
+    {"w", 7 * 86400 * USEC_PER_SEC},
+    {"", USEC_PER_SEC},
+    {NULL, 0},
 };
 
 static const struct unit size_units[] = {
-	{"k", INT64_C(1) << 10},
-	{"M", INT64_C(1) << 20},
-	{"G", INT64_C(1) << 30},
-	{"", 1},
-	{NULL, 0},
+    {"k", INT64_C(1) << 10},
+    {"M", INT64_C(1) << 20},
+    {"G", INT64_C(1) << 30},
+    {"", 1},
+    {NULL, 0},
 };
 
 /* Digits only: strtoll() would let blanks and signs in. Stops behind the last digit. */

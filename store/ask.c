@@ -25,11 +25,12 @@ ask_names_init(struct ask_names *n)
 
 /* --- a command in the making --------------------------------------------------------------- */
 
-#define ARGS_MAX (3 + (2 + 2 * REQUEST_RECORDS_MAX) + 7 + REQUEST_RECORDS_MAX + \
-    8 * REQUEST_HITS_MAX + 4)
+#define ARGS_MAX \
+	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 7 + REQUEST_RECORDS_MAX + 8 * REQUEST_HITS_MAX + 4)
 #define NUMBER_TEXT_MAX 21
-#define ARENA_SIZE ((1 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + \
-    SITE_KEY_MAX + SITE_MEMBER_MAX + ARGS_MAX * NUMBER_TEXT_MAX)
+#define ARENA_SIZE \
+	((1 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
+	    SITE_MEMBER_MAX + ARGS_MAX * NUMBER_TEXT_MAX)
 
 struct args {
 	int n;
@@ -119,8 +120,7 @@ ask_keys(struct args *a, const struct site *s, const struct request *q,
 	arg_number(a, nkeys + (q->grey.asked ? 1 : 0));
 	arg_copy(a, key, site_key(s, "generation", NULL, key));
 	for (unsigned i = 0; i < q->nrecords; i++)
-		arg_copy(
-		    a, key, site_record_key(s, q->records[i].kind, q->records[i].key, key));
+		arg_copy(a, key, site_record_key(s, q->records[i].kind, q->records[i].key, key));
 	for (unsigned k = 2 + q->nrecords; k <= nkeys; k++)
 		for (unsigned i = 0; i < q->nrecords; i++)
 			if (open[i] == k)
@@ -194,6 +194,9 @@ error_reply(const redisReply *r, char why[SITE_WHY_MAX])
 		snprintf(why, SITE_WHY_MAX, "%s", r->str + 9);
 		return ASK_WRONGKEY;
 	}
+	/* what Redis says to a question as long as ours before it even looks at the command */
+	if (strstr(r->str, "unauthenticated") != NULL)
+		return bad(why, "NOAUTH Authentication required");
 	return bad(why, r->str);
 }
 
@@ -241,8 +244,7 @@ hit_answer(const redisReply *r, const struct request *q, unsigned i, struct answ
 }
 
 enum ask_outcome
-ask_answer(const redisReply *r, const struct request *q, struct answer *out,
-    char why[SITE_WHY_MAX])
+ask_answer(const redisReply *r, const struct request *q, struct answer *out, char why[SITE_WHY_MAX])
 {
 	static const char unexpected[] = "unexpected reply";
 	int64_t stale, charged, grey;
@@ -299,8 +301,10 @@ overlay_fill(const redisReply *r, struct overlay *out)
 			return false;
 		bytes += e->len + 1;
 	}
-	out->entries = n > 0 ? calloc(1, n * sizeof *out->entries + bytes) : NULL;
-	if (n > 0 && out->entries == NULL)
+	if (n == 0)
+		return true;
+	out->entries = calloc(1, n * sizeof *out->entries + bytes);
+	if (out->entries == NULL)
 		return false;
 	out->nentries = (unsigned)n;
 	text = (char *)(out->entries + n);
@@ -325,8 +329,8 @@ ask_overlay(const redisReply *r, struct overlay *out, char why[SITE_WHY_MAX])
 	if (r->type == REDIS_REPLY_ERROR)
 		return error_reply(r, why);
 	if (r->type != REDIS_REPLY_ARRAY || r->elements % 2 != 1 ||
-	    r->elements > 2 * OVERLAY_ENTRIES_MAX + 1 ||
-	    !generation_at(r, 0, out->generation) || !overlay_fill(r, out))
+	    r->elements > 2 * OVERLAY_ENTRIES_MAX + 1 || !generation_at(r, 0, out->generation) ||
+	    !overlay_fill(r, out))
 		return bad(why, "unexpected reply");
 	return ASK_OK;
 }

@@ -17,7 +17,7 @@ enum ask_outcome {
 	ASK_STALE,
 	ASK_NOSCRIPT, /* ask again with the script's text */
 	ASK_WRONGKEY, /* somebody put another type at one of our keys; why names it */
-	ASK_BAD	      /* Redis is of no use now; why tells */
+	ASK_BAD /* Redis is of no use now; why tells */
 };
 
 struct ask_names {
@@ -29,8 +29,8 @@ void ask_names_init(struct ask_names *n);
  * whole script instead of its name. lease 0: the session is looked up but not counted. */
 char *ask_command(const struct site *s, const struct ask_names *n, bool text,
     const struct request *q, int64_t now_us, uint64_t lease, size_t *len);
-enum ask_outcome ask_answer(const redisReply *r, const struct request *q, struct answer *out,
-    char why[SITE_WHY_MAX]);
+enum ask_outcome ask_answer(
+    const redisReply *r, const struct request *q, struct answer *out, char why[SITE_WHY_MAX]);
 
 char *ask_load_command(const struct site *s, const struct ask_names *n, bool text, size_t *len);
 /* On ASK_OK the overlay is to be freed with overlay_free(). */

@@ -30,8 +30,7 @@ refused_lately(const struct chain *me, const struct request *q, int64_t now, str
 {
 	for (unsigned i = 0; i < q->nhits; i++) {
 		const struct hit *h = &q->hits[i];
-		int64_t until =
-		    cacheable(h) ? zone_refusal_get(me->zone, q, i, now) : 0;
+		int64_t until = cacheable(h) ? zone_refusal_get(me->zone, q, i, now) : 0;
 
 		if (until <= now)
 			continue;
@@ -53,8 +52,8 @@ remember(const struct chain *me, const struct request *q, int64_t now, const str
 		int64_t wait = a->hits[i].wait_us;
 
 		if (a->hits[i].over && cacheable(&q->hits[i]) && wait > 0)
-			zone_refusal_put(me->zone, q, i,
-			    now + (wait < REFUSAL_MAX_US ? wait : REFUSAL_MAX_US));
+			zone_refusal_put(
+			    me->zone, q, i, now + (wait < REFUSAL_MAX_US ? wait : REFUSAL_MAX_US));
 	}
 }
 

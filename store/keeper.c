@@ -34,8 +34,8 @@ struct keeper {
 	atomic_bool woken, stop;
 	_Atomic uint64_t renewals;
 	struct wire wire; /* from here on the thread's alone */
-	bool ending;	  /* the last flush: stop does not interrupt it */
-	int64_t end_us;	  /* and its deadline */
+	bool ending; /* the last flush: stop does not interrupt it */
+	int64_t end_us; /* and its deadline */
 };
 
 /* One walk over the worker's leases. */
@@ -43,8 +43,8 @@ struct walk {
 	struct keeper *k;
 	enum lease_state state; /* LEASE_OPEN: renew, LEASE_RELEASED: remove */
 	bool failed;
-	char score[24];		  /* of a renewal; "" until Redis has told the time */
-	unsigned replies;	  /* that are due */
+	char score[24]; /* of a renewal; "" until Redis has told the time */
+	unsigned replies; /* that are due */
 	unsigned n;
 	uint64_t ids[BATCH_MAX];
 };
@@ -78,8 +78,7 @@ next_reply(struct keeper *k)
 static bool
 connected(struct keeper *k)
 {
-	return wire_is_open(&k->wire) ||
-	    wire_open(&k->wire, k->site->target, &k->site->options);
+	return wire_is_open(&k->wire) || wire_open(&k->wire, k->site->target, &k->site->options);
 }
 
 /* An error about one key (somebody put a string there) is not ours to mend; any other means
@@ -234,11 +233,30 @@ doze(struct keeper *k, int64_t until_us)
 
 	if (poll(&p, 1, clock_poll_ms(until_us)) <= 0)
 		return false;
-	if (read(k->wake_fd, &n, sizeof n) < 0 && errno != EAGAIN)
-		return false;
-	/* before looking at the leases: a call from now on makes another round */
+	return read(k->wake_fd, &n, sizeof n) > 0;
+}
+
+/* Tells of what has ended. Calls from now on make another round; until now one was enough. */
+static bool
+flush(struct keeper *k)
+{
 	atomic_store(&k->woken, false);
-	return true;
+	return walk(k, LEASE_RELEASED);
+}
+
+static void
+forget_lease(void *ctx, enum lease_state state, const struct lease *lease)
+{
+	if (state == LEASE_RELEASED)
+		zone_lease_forget(ctx, lease->id);
+}
+
+/* Down for longer than a lease lives: what Redis knew of them has expired there, and slots kept
+ * for telling it would be missed in a long absence. */
+static void
+forget_released(struct keeper *k)
+{
+	zone_lease_each(k->site->zone, k->site->worker, forget_lease, k->site->zone);
 }
 
 static int64_t
@@ -252,13 +270,18 @@ keeper_thread(void *arg)
 {
 	struct keeper *k = arg;
 	int64_t probe_at = 0, flush_at = 0, renew_at = clock_mono_us() + LEASE_TTL_US / 3;
+	int64_t down_at = 0;
 	bool down = false, dirty = true; /* a worker that died in this place may have left some */
 
 	while (!atomic_load(&k->stop)) {
 		int64_t now = clock_mono_us(), until = now + LOOK_EVERY_US;
 
 		if (zone_breaker_open(k->site->zone)) {
+			if (!down)
+				down_at = now;
 			down = true;
+			if (now - down_at > LEASE_TTL_US)
+				forget_released(k);
 			if (now >= probe_at) {
 				if (probe(k)) {
 					site_ok(k->site);
@@ -276,7 +299,7 @@ keeper_thread(void *arg)
 			if (now >= renew_at)
 				renew_at = now + (renew(k) ? LEASE_TTL_US / 3 : RETRY_EVERY_US);
 			if (dirty && now >= flush_at) {
-				dirty = !walk(k, LEASE_RELEASED);
+				dirty = !flush(k);
 				flush_at =
 				    clock_mono_us() + (dirty ? RETRY_EVERY_US : FLUSH_EVERY_US);
 			}
@@ -298,15 +321,20 @@ keeper_thread(void *arg)
 	return NULL;
 }
 
-void
-keeper_wake(struct keeper *k)
+static void
+poke(struct keeper *k)
 {
 	uint64_t one = 1;
 
-	if (atomic_exchange(&k->woken, true))
-		return;
 	while (write(k->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
 		;
+}
+
+void
+keeper_wake(struct keeper *k)
+{
+	if (!atomic_exchange(&k->woken, true))
+		poke(k);
 }
 
 uint64_t
@@ -339,7 +367,7 @@ keeper_free(struct keeper **k)
 	if (*k == NULL)
 		return;
 	atomic_store(&(*k)->stop, true);
-	keeper_wake(*k);
+	poke(*k);
 	pthread_join((*k)->thread, NULL);
 	close((*k)->wake_fd);
 	free(*k);

@@ -41,9 +41,9 @@ struct lane {
 	bool polling; /* the leader may be asleep in poll(): poke it */
 	bool poked;
 	int poke_fd;
-	struct queue pending;  /* not sent */
+	struct queue pending; /* not sent */
 	struct queue inflight; /* sent, in order; changed by the leader only */
-	struct wire wire;      /* the leader's */
+	struct wire wire; /* the leader's */
 };
 
 /* --- entries and queues ------------------------------------------------------------------- */

@@ -103,8 +103,7 @@ ask_lane(struct redis_store *me, const struct request *q, int64_t now_us, int64_
 
 	for (int text = 0; text < 2 && outcome == ASK_NOSCRIPT; text++) {
 		size_t len = 0;
-		char *cmd =
-		    ask_command(&me->site, &me->names, text == 1, q, now_us, lease, &len);
+		char *cmd = ask_command(&me->site, &me->names, text == 1, q, now_us, lease, &len);
 		redisReply *r = call(me, cmd, len, deadline_us);
 
 		if (r == NULL)
@@ -157,8 +156,7 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 		return status;
 	}
 	/* Redis knows the lease if its answer was lost, or if the keeper just renewed all. */
-	if (status == STORE_DOWN || renewals % 2 == 1 ||
-	    keeper_renewals(me->keeper) != renewals) {
+	if (status == STORE_DOWN || renewals % 2 == 1 || keeper_renewals(me->keeper) != renewals) {
 		zone_lease_end(z, lease, true);
 		keeper_wake(me->keeper);
 	} else

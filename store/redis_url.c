@@ -90,10 +90,12 @@ credentials(struct redis_options *o, const char *s, size_t len, char *err, size_
 	size_t user = colon != NULL ? (size_t)(colon - s) : 0;
 
 	if (colon == NULL)
-		return wrong(err, errlen, "no ':' before the '@': write user:password@ or :password@");
+		return wrong(
+		    err, errlen, "no ':' before the '@': write user:password@ or :password@");
 	if (!decode(s, user, o->user, sizeof o->user) ||
 	    !decode(colon + 1, len - user - 1, o->password, sizeof o->password))
-		return wrong(err, errlen, "user or password too long, or a '%' without two hex digits");
+		return wrong(
+		    err, errlen, "user or password too long, or a '%' without two hex digits");
 	if (o->password[0] == '\0')
 		return wrong(err, errlen, "the password is empty");
 	return true;
@@ -197,7 +199,8 @@ redis_options_url(struct redis_options *o, const char *url, char *err, size_t er
 	else if (strncmp(url, "rediss:", 7) == 0)
 		ok = wrong(err, errlen, "no TLS here: let a tunnel (stunnel, WireGuard) do it");
 	else
-		ok = wrong(err, errlen, "write redis://[user:password@]host[:port][/db] or unix:/path[?db=N]");
+		ok = wrong(err, errlen,
+		    "write redis://[user:password@]host[:port][/db] or unix:/path[?db=N]");
 	if (ok)
 		*o = to;
 	explicit_bzero(&to, sizeof to);

@@ -65,15 +65,14 @@ join(char out[SITE_KEY_MAX], const char *const *words)
 size_t
 site_record_key(const struct site *s, enum limit_per kind, const char *key, char out[SITE_KEY_MAX])
 {
-	return join(
-	    out, (const char *const[]){s->options.prefix, limit_per_name(kind), key, NULL});
+	return join(out, (const char *const[]){s->options.prefix, limit_per_name(kind), key, NULL});
 }
 
 size_t
 site_open_key(const struct site *s, enum limit_per kind, const char *key, char out[SITE_KEY_MAX])
 {
-	return join(out,
-	    (const char *const[]){s->options.prefix, "open", limit_per_name(kind), key, NULL});
+	return join(
+	    out, (const char *const[]){s->options.prefix, "open", limit_per_name(kind), key, NULL});
 }
 
 size_t
@@ -107,8 +106,8 @@ site_failed(const struct site *s, const char *why)
 {
 	if (!zone_breaker_failed(s->zone, clock_real_us()))
 		return false;
-	site_say(s, LOG_WARNING, "does not answer (", why,
-	    "): counting on this host until it is back");
+	site_say(
+	    s, LOG_WARNING, "does not answer (", why, "): counting on this host until it is back");
 	return true;
 }
 

@@ -34,10 +34,10 @@ bool site_init(struct site *s, const struct redis_options *o, struct zone *z, un
 void site_clear(struct site *s);
 
 /* PREFIX:KIND:KEY and PREFIX:open:KIND:KEY; return the length. */
-size_t site_record_key(const struct site *s, enum limit_per kind, const char *key,
-    char out[SITE_KEY_MAX]);
-size_t site_open_key(const struct site *s, enum limit_per kind, const char *key,
-    char out[SITE_KEY_MAX]);
+size_t site_record_key(
+    const struct site *s, enum limit_per kind, const char *key, char out[SITE_KEY_MAX]);
+size_t site_open_key(
+    const struct site *s, enum limit_per kind, const char *key, char out[SITE_KEY_MAX]);
 /* PREFIX:WORD and PREFIX:WORD:KEY (key NULL: the former). */
 size_t site_key(const struct site *s, const char *word, const char *key, char out[SITE_KEY_MAX]);
 
@@ -50,7 +50,7 @@ bool site_failed(const struct site *s, const char *why);
 void site_ok(const struct site *s);
 
 /* "redis NAME TEXT why", with what is not printable replaced. */
-void site_say(const struct site *s, int priority, const char *text, const char *why,
-    const char *then);
+void site_say(
+    const struct site *s, int priority, const char *text, const char *why, const char *then);
 
 #endif

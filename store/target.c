@@ -19,7 +19,7 @@
 struct target {
 	pthread_mutex_t lock;
 	pthread_cond_t found; /* a look-up has ended */
-	unsigned refs;	      /* the owner, and a look-up under way */
+	unsigned refs; /* the owner, and a look-up under way */
 	bool name, looking;
 	int64_t looked_us;
 	char host[REDIS_HOST_MAX + 1];

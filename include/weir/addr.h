@@ -26,12 +26,12 @@ enum addr_family {
 
 struct addr {
 	uint8_t family; /* enum addr_family */
-	uint8_t b[16];	/* network order; IPv4 uses the first 4 */
+	uint8_t b[16]; /* network order; IPv4 uses the first 4 */
 };
 
 struct net {
 	struct addr base; /* host bits are zero */
-	uint8_t bits;	  /* 0..32 or 0..128 */
+	uint8_t bits; /* 0..32 or 0..128 */
 };
 
 /* False (and ADDR_NONE) for NULL and for families other than IPv4 and IPv6. */
@@ -60,7 +60,7 @@ const char *addr_format(const struct addr *a, char out[NET_TEXT_MAX]);
 struct netset;
 struct netset *netset_new(void);
 bool netset_add(struct netset *set, const struct net *n); /* false: out of memory */
-void netset_seal(struct netset *set);			    /* sort and merge; call before asking */
+void netset_seal(struct netset *set); /* sort and merge; call before asking */
 bool netset_contains(const struct netset *set, const struct addr *a);
 void netset_free(struct netset **set);
 

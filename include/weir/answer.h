@@ -9,28 +9,28 @@
 enum answer_source {
 	ANSWER_STORE, /* the store that the configuration names */
 	ANSWER_CACHE, /* refused a moment ago, and not a token has come back since */
-	ANSWER_ZONE   /* Redis did not answer: this host's own counters */
+	ANSWER_ZONE /* Redis did not answer: this host's own counters */
 };
 
 struct hit_answer {
-	int64_t used;	 /* level with this hit charged, in millionths (sessions: open * MICRO) */
+	int64_t used; /* level with this hit charged, in millionths (sessions: open * MICRO) */
 	int64_t wait_us; /* when over: until this hit would fit; 0 = unknown (sessions) */
 	bool over;
 };
 
 enum grey_state {
-	GREY_NONE,   /* not asked */
-	GREY_NEW,    /* first seen now */
-	GREY_EARLY,  /* seen, and the delay is not over */
+	GREY_NONE, /* not asked */
+	GREY_NEW, /* first seen now */
+	GREY_EARLY, /* seen, and the delay is not over */
 	GREY_PASSED, /* waited, and is known from now on */
-	GREY_KNOWN   /* the pool passed before */
+	GREY_KNOWN /* the pool passed before */
 };
 
 struct answer {
 	enum answer_source source;
-	int64_t now_us;	 /* the clock that was used, microseconds since 1970 */
-	bool charged;	 /* every enforced hit fitted, and greylisting (if asked) let pass */
-	uint64_t lease;	 /* 0, or what store_release() wants when the session ends */
+	int64_t now_us; /* the clock that was used, microseconds since 1970 */
+	bool charged; /* every enforced hit fitted, and greylisting (if asked) let pass */
+	uint64_t lease; /* 0, or what store_release() wants when the session ends */
 	char generation[GENERATION_MAX + 1]; /* the store's, when it says STORE_STALE */
 	struct hit_answer hits[REQUEST_HITS_MAX];
 	enum grey_state grey;

@@ -14,11 +14,11 @@ enum stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT };
 struct facts {
 	enum stage stage;
 	struct addr client;
-	bool authenticated;	/* SASL, as the MTA says at MAIL */
-	bool message_counted;	/* this transaction has been charged to the messages limits */
-	bool greylist_done;	/* nothing more to ask of greylisting in this message */
-	const char *sender;	/* "" is the null reverse-path */
-	const char *recipient;	/* at STAGE_RCPT */
+	bool authenticated; /* SASL, as the MTA says at MAIL */
+	bool message_counted; /* this transaction has been charged to the messages limits */
+	bool greylist_done; /* nothing more to ask of greylisting in this message */
+	const char *sender; /* "" is the null reverse-path */
+	const char *recipient; /* at STAGE_RCPT */
 };
 
 const char *stage_name(enum stage s);

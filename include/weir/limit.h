@@ -23,8 +23,8 @@ enum limit_per { PER_ADDRESS, PER_NETWORK, PER_ALL, PER_POOL };
 
 enum limit_action {
 	ACTION_REFUSE, /* 421: the session ends */
-	ACTION_DEFER,  /* 451/452: the session lives on */
-	ACTION_LOG     /* a shadow: charged by itself, reported, never enforced */
+	ACTION_DEFER, /* 451/452: the session lives on */
+	ACTION_LOG /* a shadow: charged by itself, reported, never enforced */
 };
 
 struct limit {
@@ -34,11 +34,11 @@ struct limit {
 	bool count_given; /* by a word, or by the limit's name ("messages" counts messages) */
 	enum limit_per per;
 	enum limit_action action;
-	int64_t rate;	   /* this many ... */
+	int64_t rate; /* this many ... */
 	int64_t period_us; /* ... in this time; both 0 for sessions */
-	int64_t burst;	   /* bucket size */
-	bool burst_given;  /* else it follows the rate's number */
-	int64_t max;	   /* open at once; sessions only */
+	int64_t burst; /* bucket size */
+	bool burst_given; /* else it follows the rate's number */
+	int64_t max; /* open at once; sessions only */
 	struct reply reply;
 	bool reply_given; /* else limit_finish() chooses by count and action */
 };

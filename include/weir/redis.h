@@ -22,7 +22,7 @@
 
 struct redis_options {
 	char host[REDIS_HOST_MAX + 1]; /* host name or address, or the path of a unix socket */
-	int port;		       /* 0: host is a path */
+	int port; /* 0: host is a path */
 	int db;
 	char user[REDIS_SECRET_MAX + 1]; /* "" : only a password */
 	char password[REDIS_SECRET_MAX + 1];

@@ -18,8 +18,8 @@
 #define REPLY_XCODE_MAX 12
 
 struct reply {
-	char code[4];		       /* "421", "451" or "452" */
-	char xcode[REPLY_XCODE_MAX];   /* "4.7.0" (RFC 3463) */
+	char code[4]; /* "421", "451" or "452" */
+	char xcode[REPLY_XCODE_MAX]; /* "4.7.0" (RFC 3463) */
 	char text[REPLY_TEXT_MAX + 1]; /* printable ASCII, no '%' */
 };
 

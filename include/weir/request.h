@@ -35,7 +35,7 @@ struct record {
 struct hit {
 	const struct limit *limit;
 	uint8_t record; /* index into records */
-	int64_t cost;	/* things, not millionths; 1 for sessions */
+	int64_t cost; /* things, not millionths; 1 for sessions */
 };
 
 struct grey_question {

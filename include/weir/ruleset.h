@@ -18,20 +18,20 @@
 
 struct greylist {
 	bool enabled;
-	int64_t delay_us;  /* a retry counts from here on */
+	int64_t delay_us; /* a retry counts from here on */
 	int64_t window_us; /* ... until here (RFC 5321 4.5.4.1: at least 30 min above delay) */
-	int64_t keep_us;   /* a pool that passed stays known this long after its last message */
+	int64_t keep_us; /* a pool that passed stays known this long after its last message */
 	bool hold_when_down; /* Redis down: go on with the zone's memory (true) or accept (false) */
 	struct reply reply; /* 421: one decision a message. 451: one a recipient */
 };
 
 struct ruleset {
 	char generation[GENERATION_MAX + 1]; /* what each ask carries; "" = Redis not read yet */
-	bool observe;			     /* decide, charge and log all; refuse nothing */
-	bool refuse_at_helo;		     /* connect-time refusals wait for HELO, for our text */
-	unsigned address_v6;		     /* IPv6 counts per this prefix where IPv4 counts per address */
-	unsigned network_v4, network_v6;     /* width of "network" */
-	const struct netset *exempt;	     /* owned by the configuration, outlives every ruleset */
+	bool observe; /* decide, charge and log all; refuse nothing */
+	bool refuse_at_helo; /* connect-time refusals wait for HELO, for our text */
+	unsigned address_v6; /* IPv6 counts per this prefix where IPv4 counts per address */
+	unsigned network_v4, network_v6; /* width of "network" */
+	const struct netset *exempt; /* owned by the configuration, outlives every ruleset */
 	struct greylist greylist;
 	unsigned nlimits;
 	struct limit limits[LIMITS_MAX];

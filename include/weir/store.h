@@ -13,7 +13,7 @@
 enum store_status {
 	STORE_OK,
 	STORE_STALE, /* planned with another generation than the store's: nothing was charged */
-	STORE_DOWN   /* no usable answer; whether anything was charged is unknown */
+	STORE_DOWN /* no usable answer; whether anything was charged is unknown */
 };
 
 /* PREFIX:limits as it stands, for ruleset_overlay(). Freed with overlay_free(). */
@@ -30,8 +30,8 @@ typedef void store_notice(void *ctx, int syslog_priority, const char *line);
 struct store;
 
 struct store_ops {
-	enum store_status (*ask)(struct store *, const struct request *, int64_t now_us,
-	    struct answer *);
+	enum store_status (*ask)(
+	    struct store *, const struct request *, int64_t now_us, struct answer *);
 	void (*release)(struct store *, uint64_t lease);
 	enum store_status (*load)(struct store *, int64_t deadline_us, struct overlay *);
 	void (*close)(struct store *);

@@ -14,24 +14,24 @@ enum action { DO_ACCEPT, DO_REFUSE, DO_DEFER };
 /* Stable for ever: they stand in logs that people grep. */
 enum reason {
 	REASON_OK,
-	REASON_EXEMPT,	 /* client in an exempt network */
-	REASON_RATE,	 /* over a rate limit */
+	REASON_EXEMPT, /* client in an exempt network */
+	REASON_RATE, /* over a rate limit */
 	REASON_SESSIONS, /* too many open sessions */
 	REASON_GREYLIST, /* new or too early */
-	REASON_NO_STORE	 /* nothing answered; accepted */
+	REASON_NO_STORE /* nothing answered; accepted */
 };
 
 struct verdict {
 	enum action action;
 	enum reason reason;
-	bool enforced;		    /* false in observe mode: logged, and the client sees nothing */
-	const struct limit *limit;  /* borrowed from the ruleset; NULL for greylisting and accepts */
-	const struct reply *reply;  /* borrowed from the ruleset; NULL for accepts */
-	int64_t used, of;	    /* whole things: "used=31 of=30" */
-	int64_t retry_us;	    /* 0 = not known */
+	bool enforced; /* false in observe mode: logged, and the client sees nothing */
+	const struct limit *limit; /* borrowed from the ruleset; NULL for greylisting and accepts */
+	const struct reply *reply; /* borrowed from the ruleset; NULL for accepts */
+	int64_t used, of; /* whole things: "used=31 of=30" */
+	int64_t retry_us; /* 0 = not known */
 	enum grey_state grey;
 	enum answer_source source;
-	uint32_t noted;		    /* bit i: hit i is an action=log limit that is exceeded */
+	uint32_t noted; /* bit i: hit i is an action=log limit that is exceeded */
 };
 
 struct verdict judge(const struct ruleset *r, const struct facts *f, const struct request *q,

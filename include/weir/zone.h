@@ -51,8 +51,8 @@ int64_t zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, 
 
 enum lease_state {
 	LEASE_FREE = 0,
-	LEASE_OPEN,	/* the session runs */
-	LEASE_RELEASED	/* it has ended; Redis still has to be told */
+	LEASE_OPEN, /* the session runs */
+	LEASE_RELEASED /* it has ended; Redis still has to be told */
 };
 
 struct lease {

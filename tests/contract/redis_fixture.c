@@ -50,8 +50,8 @@ redis_fixture_binary(void)
 static void
 launch(struct redis_fixture *f)
 {
-	const char *argv[40] = {"redis-server", "--port", "0", "--unixsocket", f->path, "--save", "",
-	    "--dir", f->dir, "--logfile", "redis.log", "--daemonize", "no"};
+	const char *argv[40] = {"redis-server", "--port", "0", "--unixsocket", f->path, "--save",
+	    "", "--dir", f->dir, "--logfile", "redis.log", "--daemonize", "no"};
 	const char *binary = redis_fixture_binary();
 	pid_t parent = getpid();
 	int n = 13;

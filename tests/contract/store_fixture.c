@@ -73,36 +73,38 @@ add_grey(struct request *q, const char *pool, const char *rest)
 /* --- threads ------------------------------------------------------------------------------ */
 
 struct crowd {
-	struct store *store;
+	struct store *store[2];
 	const struct request *q;
 	int64_t now_us;
 	unsigned times;
 	pthread_barrier_t start;
-	atomic_uint charged, others;
+	atomic_uint next, charged;
 };
 
 static void *
 crowd_thread(void *arg)
 {
 	struct crowd *c = arg;
+	struct store *s = c->store[atomic_fetch_add(&c->next, 1) % 2];
 
 	pthread_barrier_wait(&c->start);
 	for (unsigned i = 0; i < c->times; i++) {
 		struct answer a;
 
-		if (store_ask(c->store, c->q, c->now_us, &a) != STORE_OK)
-			atomic_fetch_add(&c->others, 1);
-		else if (a.charged)
+		if (store_ask(s, c->q, c->now_us, &a) != STORE_OK)
+			exit(99);
+		if (a.charged)
 			atomic_fetch_add(&c->charged, 1);
 	}
 	return NULL;
 }
 
 unsigned
-ask_at_once(struct store *s, const struct request *q, int64_t now_us, unsigned n, unsigned times,
-    unsigned *others)
+ask_at_once(struct store *s, struct store *t, const struct request *q, int64_t now_us, unsigned n,
+    unsigned times)
 {
-	struct crowd c = {.store = s, .q = q, .now_us = now_us, .times = times};
+	struct crowd c = {
+	    .store = {s, t != NULL ? t : s}, .q = q, .now_us = now_us, .times = times};
 	pthread_t threads[64];
 
 	pthread_barrier_init(&c.start, NULL, n);
@@ -112,7 +114,6 @@ ask_at_once(struct store *s, const struct request *q, int64_t now_us, unsigned n
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
 	pthread_barrier_destroy(&c.start);
-	*others = c.others;
 	return c.charged;
 }
 
@@ -158,4 +159,45 @@ notices_count(const struct notices *n)
 	count = n->n;
 	pthread_mutex_unlock(&notices_lock);
 	return count;
+}
+
+/* --- a store to play with ----------------------------------------------------------------- */
+
+void
+bench_open(struct bench *b, const char *url, const char *password, unsigned timeout_ms)
+{
+	char err[128];
+
+	memset(b, 0, sizeof *b);
+	redis_options_defaults(&b->options);
+	if (!redis_options_url(&b->options, url, err, sizeof err)) {
+		fprintf(stderr, "bench_open: %s\n", err);
+		exit(99);
+	}
+	snprintf(b->options.password, sizeof b->options.password, "%s", password);
+	b->options.timeout_us = timeout_ms != 0 ? timeout_ms * USEC_PER_MSEC : 5 * SEC;
+	b->zone = zone_new(4 * ZONE_SIZE_MIN, 2);
+	b->store = redis_store_open(&b->options, b->zone, 0, "node", keep_notice, &b->notices);
+	if (b->zone == NULL || b->store == NULL)
+		exit(99);
+}
+
+void
+bench_close(struct bench *b)
+{
+	store_close(&b->store);
+	zone_free(&b->zone);
+}
+
+bool
+bench_back(struct bench *b, unsigned ms)
+{
+	int64_t end = mono_us() + ms * USEC_PER_MSEC;
+
+	while (zone_breaker_open(b->zone)) {
+		if (mono_us() > end)
+			return false;
+		sleep_ms(5);
+	}
+	return true;
 }

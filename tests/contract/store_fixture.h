@@ -23,9 +23,10 @@ void add_hit(struct request *q, const struct limit *l, const char *key, int64_t 
 /* 5 min, 1 day, 35 days. */
 void add_grey(struct request *q, const char *pool, const char *rest);
 
-/* n threads ask s each times; returns how many were charged, *others counts what was not OK. */
-unsigned ask_at_once(struct store *s, const struct request *q, int64_t now_us, unsigned n,
-    unsigned times, unsigned *others);
+/* n threads (at most 64), half of them on s and half on t (NULL = s), ask at once, so many
+ * times each; returns how many were charged. What is not OK ends the program. */
+unsigned ask_at_once(struct store *s, struct store *t, const struct request *q, int64_t now_us,
+    unsigned n, unsigned times);
 
 int64_t mono_us(void);
 void sleep_ms(unsigned ms);
@@ -38,5 +39,18 @@ struct notices {
 void keep_notice(void *ctx, int priority, const char *line);
 /* Safe against the threads that write. */
 unsigned notices_count(const struct notices *n);
+
+/* A zone and a Redis store on it, told of everything. */
+struct bench {
+	struct zone *zone;
+	struct store *store;
+	struct redis_options options;
+	struct notices notices;
+};
+/* timeout_ms 0: longer than a busy machine can hold a test up. */
+void bench_open(struct bench *b, const char *url, const char *password, unsigned timeout_ms);
+void bench_close(struct bench *b);
+/* Waits until the breaker is closed; false after so many milliseconds. */
+bool bench_back(struct bench *b, unsigned ms);
 
 #endif

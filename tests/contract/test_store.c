@@ -256,7 +256,8 @@ static void
 costs(void **state)
 {
 	struct env *e = *state;
-	struct limit l = make_limit("recipients", "count=recipients per=address rate=60/1m burst=10");
+	struct limit l =
+	    make_limit("recipients", "count=recipients per=address rate=60/1m burst=10");
 
 	add_hit(&e->q, &l, "{a}:1", 7);
 	takes(e, &e->q, T0);
@@ -275,12 +276,10 @@ crowd(void **state)
 	struct env *e = *state;
 	struct limit a = make_limit("one", "count=connections per=address rate=1/1h burst=37");
 	struct limit b = make_limit("two", "count=connections per=network rate=1/1h burst=50");
-	unsigned others;
 
 	add_hit(&e->q, &a, "{n}:1", 1);
 	add_hit(&e->q, &b, "{n}", 1);
-	assert_int_equal(ask_at_once(e->store, &e->q, T0, 16, 25, &others), 37);
-	assert_int_equal(others, 0);
+	assert_int_equal(ask_at_once(e->store, NULL, &e->q, T0, 16, 25), 37);
 }
 
 /* --- sessions ----------------------------------------------------------------------------- */

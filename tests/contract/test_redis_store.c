@@ -1,0 +1,395 @@
+/*
+ * test_redis_store.c - what only the store in Redis does: generations, the overlay, life times,
+ * leases, and what people may have written by hand.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "redis_fixture.h"
+#include "store_fixture.h"
+
+static struct redis_fixture server;
+static struct bench bench;
+static struct request q;
+static struct answer a;
+static struct limit connections, sessions;
+
+static int
+setup(void **state)
+{
+	(void)state;
+	redis_fixture_run(&server, "FLUSHALL");
+	bench_open(&bench, server.url, "", 0);
+	connections = make_limit("connections", "count=connections per=address rate=60/1m burst=3");
+	sessions = make_limit("sessions", "count=sessions per=address max=20");
+	make_request(&q);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	bench_close(&bench);
+	return 0;
+}
+
+static enum store_status
+ask(int64_t now)
+{
+	return store_ask(bench.store, &q, now, &a);
+}
+
+/* Polls for up to 2 s. */
+static bool
+becomes(long long want, const char *command, const char *key)
+{
+	for (int i = 0; i < 400; i++) {
+		if (redis_fixture_integer(&server, "%s %s", command, key) == want)
+			return true;
+		sleep_ms(5);
+	}
+	return false;
+}
+
+/* --- generations and the overlay ---------------------------------------------------------- */
+
+static void
+stale(void **state)
+{
+	(void)state;
+	add_hit(&q, &connections, "{a}:1", 1);
+	add_hit(&q, &sessions, "{a}:1", 1);
+	redis_fixture_run(&server, "INCR weir:generation");
+	assert_int_equal(ask(0), STORE_STALE);
+	assert_string_equal(a.generation, "1");
+	assert_false(a.charged);
+	assert_int_equal(a.lease, 0);
+	assert_int_equal(zone_sessions(bench.zone), 0);
+	assert_int_equal(redis_fixture_integer(&server, "DBSIZE"), 1);
+	strcpy(q.generation, a.generation);
+	assert_int_equal(ask(0), STORE_OK);
+	assert_true(a.charged);
+}
+
+/* Whatever stands there, the answer is a token that the next question can carry. */
+static void
+odd_generations(void **state)
+{
+	const char *const values[] = {
+	    "", "a\nb", "\x01", "7 8", "123456789012345678901234567890", NULL};
+
+	(void)state;
+	add_hit(&q, &connections, "{a}:1", 1);
+	connections.burst = 100;
+	for (int i = 0; values[i] != NULL; i++) {
+		redis_fixture_run(&server, "SET weir:generation %s", values[i]);
+		strcpy(q.generation, "");
+		assert_int_equal(ask(0), STORE_STALE);
+		strcpy(q.generation, a.generation);
+		assert_int_equal(ask(0), STORE_OK);
+	}
+	redis_fixture_run(&server, "DEL weir:generation");
+	redis_fixture_run(&server, "LPUSH weir:generation 1");
+	strcpy(q.generation, "0");
+	assert_int_equal(ask(0), STORE_OK);
+}
+
+static void
+loads(void **state)
+{
+	struct overlay o;
+
+	(void)state;
+	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
+	assert_string_equal(o.generation, "0");
+	assert_int_equal(o.nentries, 0);
+	overlay_free(&o);
+
+	redis_fixture_run(
+	    &server, "HSET weir:limits b %b a %s", "rate=1/1m\0x", (size_t)11, "max=3");
+	redis_fixture_run(&server, "SET weir:generation 42");
+	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
+	assert_string_equal(o.generation, "42");
+	assert_int_equal(o.nentries, 2);
+	assert_string_equal(o.entries[0].name, "a");
+	assert_string_equal(o.entries[0].words, "max=3");
+	assert_string_equal(o.entries[1].name, "b");
+	assert_string_equal(o.entries[1].words, "rate=1/1m");
+	overlay_free(&o);
+	assert_null(o.entries);
+
+	for (int i = 0; i < 500; i++)
+		redis_fixture_run(&server, "HSET weir:limits limit-%d %s", i, "rate=1/1m");
+	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
+	assert_int_equal(o.nentries, 64);
+	overlay_free(&o);
+
+	redis_fixture_run(&server, "SET weir:limits oops");
+	for (int i = 0; i < 2 * BREAKER_FAILURES; i++)
+		assert_int_equal(store_load(bench.store, 0, &o), STORE_DOWN);
+	assert_int_equal(notices_count(&bench.notices), 1);
+	assert_non_null(strstr(bench.notices.line[0], "weir:limits"));
+	assert_false(zone_breaker_open(bench.zone));
+}
+
+static void
+script_flushed(void **state)
+{
+	struct overlay o;
+
+	(void)state;
+	add_hit(&q, &connections, "{a}:1", 1);
+	for (int i = 0; i < 3; i++) {
+		redis_fixture_run(&server, "SCRIPT FLUSH");
+		assert_int_equal(ask(T0), STORE_OK);
+		assert_int_equal(a.hits[0].used, (i + 1) * MICRO);
+		redis_fixture_run(&server, "SCRIPT FLUSH");
+		assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
+		overlay_free(&o);
+	}
+	/* and usually the name is enough */
+	assert_int_equal(ask(T0), STORE_OK);
+	redis_fixture_run(&server, "CONFIG RESETSTAT");
+	assert_int_equal(ask(T0), STORE_OK);
+	redisReply *r = redis_fixture_command(&server, "INFO commandstats");
+	assert_non_null(strstr(r->str, "cmdstat_evalsha:calls=1,"));
+	assert_null(strstr(r->str, "cmdstat_eval:"));
+	freeReplyObject(r);
+}
+
+/* --- what stands in Redis ----------------------------------------------------------------- */
+
+static void
+record_form(void **state)
+{
+	(void)state;
+	add_hit(&q, &connections, "{a}:1", 1);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(ask(T0 + i), STORE_OK);
+	redisReply *r = redis_fixture_command(
+	    &server, "HMGET weir:address:{a}:1 connections first last ok refused");
+	/* 2 microseconds drain 2 millionths */
+	assert_string_equal(r->element[0]->str, "2999998 1700000000000002");
+	assert_string_equal(r->element[1]->str, "1700000000000000");
+	assert_string_equal(r->element[2]->str, "1700000000000004");
+	assert_string_equal(r->element[3]->str, "3");
+	assert_string_equal(r->element[4]->str, "2");
+	freeReplyObject(r);
+}
+
+static void
+written_by_hand(void **state)
+{
+	const char *const values[] = {"", "x", "-5 3", "1", "99999999999999999999 5", "1e3 2",
+	    "3000000  1700000000000000", "3000000 99999999999999999999", NULL};
+
+	(void)state;
+	add_hit(&q, &connections, "{a}:1", 1);
+	for (int i = 0; values[i] != NULL; i++) {
+		redis_fixture_run(&server, "HSET weir:address:{a}:1 connections %s ok %s first %s",
+		    values[i], values[i], values[i]);
+		assert_int_equal(ask(T0), STORE_OK);
+		assert_int_equal(a.hits[0].used, MICRO);
+	}
+	make_request(&q);
+	add_grey(&q, "{a}", "s r");
+	for (int i = 0; values[i] != NULL; i++) {
+		redis_fixture_run(&server, "SET %s %s", "weir:grey:{a} s r", values[i]);
+		redis_fixture_run(&server, "HSET weir:pool:{a} known %s",
+		    strcmp(values[i], "1") == 0 ? "one" : values[i]);
+		assert_int_equal(ask(T0), STORE_OK);
+		assert_int_equal(a.grey, GREY_NEW);
+	}
+}
+
+static void
+wrong_types(void **state)
+{
+	const char *const keys[] = {"weir:address:{a}:1", "weir:open:address:{a}:1",
+	    "weir:pool:{a}", "weir:grey:{a} s r", NULL};
+
+	(void)state;
+	add_hit(&q, &connections, "{a}:1", 1);
+	add_hit(&q, &sessions, "{a}:1", 1);
+	add_grey(&q, "{a}", "s r");
+	for (int i = 0; keys[i] != NULL; i++) {
+		bench_close(&bench);
+		bench_open(&bench, server.url, "", 0);
+		redis_fixture_run(&server, "FLUSHALL");
+		redis_fixture_run(&server, "LPUSH %s oops", keys[i]);
+		for (int n = 0; n < 2 * BREAKER_FAILURES; n++)
+			assert_int_equal(ask(0), STORE_DOWN);
+		assert_false(zone_breaker_open(bench.zone));
+		assert_int_equal(notices_count(&bench.notices), 1);
+		assert_non_null(strstr(bench.notices.line[0], keys[i]));
+		assert_int_equal(redis_fixture_integer(&server, "DBSIZE"), 1); /* nothing charged */
+		redis_fixture_run(&server, "DEL %s", keys[i]);
+		assert_int_equal(ask(0), STORE_OK);
+	}
+}
+
+/* Redis must not fill up: whatever a question leaves goes by itself. */
+static void
+everything_expires(void **state)
+{
+	struct limit log =
+	    make_limit("shadow", "count=connections per=all rate=1/1h burst=2 action=log");
+
+	(void)state;
+	add_hit(&q, &connections, "{a}:1", 1);
+	add_hit(&q, &sessions, "{a}:1", 1);
+	add_hit(&q, &log, "{all}", 1);
+	for (int i = 0; i < 5; i++) /* refused ones too */
+		assert_int_equal(ask(T0), STORE_OK);
+	assert_int_equal(ask(T0 - HOUR), STORE_OK);
+	make_request(&q);
+	add_grey(&q, "{a}", "s r");
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(ask(T0 + i * 150 * SEC), STORE_OK);
+	add_grey(&q, "{a}", "s r2");
+	assert_int_equal(ask(T0 - 40 * DAY), STORE_OK);
+	strcpy(q.records[0].key, "{b}");
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(ask(T0), STORE_OK);
+
+	redisReply *r = redis_fixture_command(&server, "KEYS *");
+	assert_in_range(r->elements, 5, 9);
+	for (size_t i = 0; i < r->elements; i++)
+		assert_in_range(redis_fixture_integer(&server, "PTTL %s", r->element[i]->str), 1,
+		    35LL * 86400 * 1000);
+	freeReplyObject(r);
+}
+
+/* --- leases ------------------------------------------------------------------------------- */
+
+static void
+lease_form(void **state)
+{
+	(void)state;
+	add_hit(&q, &sessions, "{a}:1", 1);
+	assert_int_equal(ask(T0), STORE_OK);
+	assert_in_range(
+	    redis_fixture_integer(&server, "PTTL weir:open:address:{a}:1"), 1000, 60000);
+	redisReply *r =
+	    redis_fixture_command(&server, "ZRANGE weir:open:address:{a}:1 0 -1 WITHSCORES");
+	assert_int_equal(r->elements, 2);
+	assert_int_equal(strncmp(r->element[0]->str, "node:", 5), 0);
+	assert_int_equal(strtoull(r->element[0]->str + 5, NULL, 16), a.lease);
+	assert_string_equal(r->element[1]->str, "1700000060000000");
+	freeReplyObject(r);
+	/* who does not renew it loses it */
+	sessions.max = 1;
+	assert_int_equal(ask(T0 + 60 * SEC - 1), STORE_OK);
+	assert_false(a.charged);
+	assert_int_equal(ask(T0 + 60 * SEC), STORE_OK);
+	assert_true(a.charged);
+}
+
+static void
+closing_releases(void **state)
+{
+	(void)state;
+	add_hit(&q, &sessions, "{a}:1", 1);
+	assert_int_equal(ask(0), STORE_OK);
+	store_release(bench.store, a.lease);
+	int64_t start = mono_us();
+	store_close(&bench.store);
+	assert_in_range(mono_us() - start, 0, 300000);
+	assert_int_equal(redis_fixture_integer(&server, "EXISTS weir:open:address:{a}:1"), 0);
+}
+
+/* What a worker that was killed left behind, the next in its place clears away. */
+static void
+successor_releases(void **state)
+{
+	(void)state;
+	add_hit(&q, &sessions, "{a}:1", 1);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ask(0), STORE_OK);
+	store_close(&bench.store);
+	assert_int_equal(redis_fixture_integer(&server, "ZCARD weir:open:address:{a}:1"), 3);
+	zone_worker_died(bench.zone, 0, true);
+	bench.store =
+	    redis_store_open(&bench.options, bench.zone, 0, "node", keep_notice, &bench.notices);
+	assert_true(becomes(0, "ZCARD", "weir:open:address:{a}:1"));
+}
+
+static void
+two_stores_one_limit(void **state)
+{
+	struct bench other;
+
+	(void)state;
+	bench_open(&other, server.url, "", 0);
+	store_close(&other.store);
+	other.store =
+	    redis_store_open(&other.options, other.zone, 0, "other", keep_notice, &other.notices);
+	for (int round = 0; round < 20; round++) {
+		struct request r;
+		char key[32];
+
+		make_request(&r);
+		snprintf(key, sizeof key, "{a}:%d", round);
+		add_hit(&r, &sessions, key, 1);
+		assert_int_equal(ask_at_once(bench.store, other.store, &r, 0, 64, 1), 20);
+	}
+	bench_close(&other);
+}
+
+static void
+many_releases(void **state)
+{
+	enum { N = 1200 };
+	static uint64_t lease[N];
+
+	(void)state;
+	sessions.max = 2 * N;
+	add_hit(&q, &sessions, "{a}:1", 1);
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(ask(0), STORE_OK);
+		lease[i] = a.lease;
+	}
+	assert_int_equal(redis_fixture_integer(&server, "ZCARD weir:open:address:{a}:1"), N);
+	for (int i = 0; i < N; i++)
+		store_release(bench.store, lease[i]);
+	assert_true(becomes(0, "ZCARD", "weir:open:address:{a}:1"));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	    T(stale),
+	    T(odd_generations),
+	    T(loads),
+	    T(script_flushed),
+	    T(record_form),
+	    T(written_by_hand),
+	    T(wrong_types),
+	    T(everything_expires),
+	    T(lease_form),
+	    T(closing_releases),
+	    T(successor_releases),
+	    T(two_stores_one_limit),
+	    T(many_releases),
+	};
+	int failed;
+
+	if (redis_fixture_binary() == NULL) {
+		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
+		return 77;
+	}
+	redis_fixture_start(&server, NULL);
+	failed = cmocka_run_group_tests_name("redis", tests, NULL, NULL);
+	redis_fixture_stop(&server);
+	return failed;
+}
