@@ -63,6 +63,7 @@ class Pair:
     def visit_all_workers(self):
         """Until each worker has taken a decision that began after this call."""
         for running, workers in zip(self.both, self._workers):
+            load.settle(running)
             mark = running.mark()
 
             def visited(running=running, mark=mark):
@@ -77,6 +78,7 @@ class Pair:
     def check(self):
         """Nobody crashed, no line is forged, and Redis was there throughout."""
         for running, workers in zip(self.both, self._workers):
+            load.settle(running)
             assert running.workers() == workers, "a worker has died"
             assert all(line.startswith("weir-milter: ") for line in running.log())
             assert not running.log("does not answer|source=zone")
@@ -215,6 +217,8 @@ def test_bad_value(pair, bad):
     assert p.burst() == 3
     p.unset("connections")
     assert p.burst() == FILE_BURST
+    for running in p.both:
+        load.settle(running)
     assert [len(running.log(r"limit \S+ ignored: ")) for running in p.both] == [1, 1]
 
 
