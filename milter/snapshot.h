@@ -16,8 +16,9 @@ struct snapshots;
  * that for all). NULL: out of memory. */
 struct snapshots *snapshots_new(const struct ruleset *base, bool announce);
 
-/* The ruleset in force; valid until snapshot_put(). */
-const struct ruleset *snapshot_get(struct snapshots *s);
+/* The ruleset in force at the time now_us (entries of Redis may expire by themselves); valid
+ * until snapshot_put(). */
+const struct ruleset *snapshot_get(struct snapshots *s, int64_t now_us);
 void snapshot_put(struct snapshots *s, const struct ruleset *r);
 
 /*

@@ -66,16 +66,18 @@ static void
 tick(struct worker *w)
 {
 	const struct ruleset *r;
-	struct timespec ts;
-	int64_t deadline;
+	struct timespec mono, real;
+	int64_t deadline, now;
 
 	log_fold_flush(false);
 	if (!w->conf->use_redis)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	deadline = (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000 + w->conf->redis.timeout_us;
-	r = snapshot_get(w->snapshots);
-	(void)snapshot_refresh(w->snapshots, w->store, r->generation, deadline);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	clock_gettime(CLOCK_REALTIME, &real);
+	deadline = (int64_t)mono.tv_sec * 1000000 + mono.tv_nsec / 1000 + w->conf->redis.timeout_us;
+	now = (int64_t)real.tv_sec * 1000000;
+	r = snapshot_get(w->snapshots, now);
+	(void)snapshot_refresh(w->snapshots, w->store, r->generation, deadline, now);
 	snapshot_put(w->snapshots, r);
 }
 

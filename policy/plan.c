@@ -72,6 +72,8 @@ record_ttl(const struct ruleset *r, enum limit_per kind)
 		if (r->limits[i].enabled && r->limits[i].per == kind &&
 		    limit_drain_us(&r->limits[i]) > ttl)
 			ttl = limit_drain_us(&r->limits[i]);
+	if (exceptions_drain_us(r->exceptions, kind) > ttl)
+		ttl = exceptions_drain_us(r->exceptions, kind);
 	return ttl;
 }
 
@@ -117,7 +119,8 @@ static void
 plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	for (unsigned i = 0; i < r->nlimits; i++) {
-		const struct limit *l = &r->limits[i];
+		const struct limit *l =
+		    exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user);
 		int64_t cost = hit_cost(l, f);
 		struct hit *h = &q->hits[q->nhits];
 
@@ -210,7 +213,7 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	struct grey_question *ask = &q->grey;
 	char *p;
 
-	if (!g->enabled || f->stage != STAGE_RCPT || f->authenticated || f->greylist_done ||
+	if (!g->enabled || f->stage != STAGE_RCPT || f->user[0] != '\0' || f->greylist_done ||
 	    free_recipient(f->recipient))
 		return;
 	ask->asked = true;
@@ -233,9 +236,10 @@ bool
 plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	q->deadline_us = 0;
+	q->peek = false;
 	q->nrecords = q->nhits = 0;
 	q->grey.asked = false;
-	if (ruleset_exempt(r, &f->client))
+	if (ruleset_exempt(r, &f->client, f->user) || ruleset_blocked(r, &f->client, f->user))
 		return false;
 	memcpy(q->generation, r->generation, sizeof q->generation);
 	plan_hits(r, f, q);
@@ -246,7 +250,8 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 struct plan_steps
 plan_steps(const struct ruleset *r)
 {
-	struct plan_steps s = {.rcpt = r->greylist.enabled};
+	struct plan_steps s = {
+	    .rcpt = r->greylist.enabled || exceptions_about_users(r->exceptions)};
 
 	for (unsigned i = 0; i < r->nlimits; i++) {
 		const struct limit *l = &r->limits[i];
@@ -276,5 +281,5 @@ plan_done(const struct ruleset *r, const struct facts *f)
 {
 	struct plan_steps s = plan_steps(r);
 
-	return ruleset_exempt(r, &f->client) || (!s.rcpt && !s.close);
+	return ruleset_exempt(r, &f->client, f->user) || (!s.rcpt && !s.close);
 }

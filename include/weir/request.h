@@ -49,6 +49,7 @@ struct grey_question {
 struct request {
 	char generation[GENERATION_MAX + 1];
 	int64_t deadline_us; /* CLOCK_MONOTONIC; the store answers by then. 0: its own timeout */
+	bool peek; /* only look: nothing is charged or written, whatever the generation */
 	unsigned nrecords, nhits;
 	struct record records[REQUEST_RECORDS_MAX];
 	struct hit hits[REQUEST_HITS_MAX];

@@ -16,12 +16,7 @@ enum store_status {
 	STORE_DOWN /* no usable answer; whether anything was charged is unknown */
 };
 
-/* PREFIX:limits as it stands, for ruleset_overlay(). Freed with overlay_free(). */
-struct overlay {
-	char generation[GENERATION_MAX + 1];
-	unsigned nentries;
-	struct overlay_entry *entries;
-};
+/* Frees what store_load() allocated. */
 void overlay_free(struct overlay *o);
 
 /* How a store tells its owner of changes of state: one line each, no newline, safe to log. */
