@@ -30,7 +30,7 @@ static struct {
 } reading;
 
 static const char *
-section_name(const cfg_t *section)
+conf_section(const cfg_t *section)
 {
 	/* libconfuse calls what is outside of any section "root" */
 	return strcmp(section->name, "root") == 0 ? "" : section->name;
@@ -48,7 +48,7 @@ find_word(const char *section, const char *name)
 static int
 on_value(cfg_t *section, cfg_opt_t *opt)
 {
-	const struct conf_word *w = find_word(section_name(section), opt->name);
+	const struct conf_word *w = find_word(conf_section(section), opt->name);
 	unsigned n = cfg_opt_size(opt);
 	char err[ERR_MAX] = "";
 	const char *value = n > 0 ? cfg_opt_getnstr(opt, n - 1) : NULL;
