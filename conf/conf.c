@@ -19,6 +19,8 @@
 #define DEFAULT_SOCKET "inet:127.0.0.1:8890"
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
+/* weir-milter or weirctl, in front of each complaint */
+#define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
 #define WORDS_MAX 24 /* in one section */
 
@@ -85,7 +87,7 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 static void
 on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
-	fprintf(reading.errors, "weir-milter: %s:%d: ", cfg->filename, cfg->line);
+	fprintf(reading.errors, "%s: %s:%d: ", PROGRAM, cfg->filename, cfg->line);
 	vfprintf(reading.errors, fmt, ap);
 	fputc('\n', reading.errors);
 }
@@ -132,7 +134,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	section_opts("", opts);
 	cfg = cfg_init(opts, CFGF_NONE);
 	if (cfg == NULL) {
-		fprintf(errors, "weir-milter: out of memory\n");
+		fprintf(errors, "%s: out of memory\n", PROGRAM, PROGRAM);
 		return false;
 	}
 	reading.conf = c;
@@ -146,7 +148,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_set_validate_func(cfg, "limit", on_section);
 	rc = cfg_parse(cfg, file);
 	if (rc == CFG_FILE_ERROR)
-		fprintf(errors, "weir-milter: %s: %s\n", file, strerror(errno));
+		fprintf(errors, "%s: %s: %s\n", PROGRAM, file, strerror(errno));
 	/* exempt = {} exempts nobody, and is not the same as saying nothing */
 	reading.exempt_given = (cfg_getopt(cfg, "exempt")->flags & CFGF_MODIFIED) != 0;
 	cfg_free(cfg);
@@ -165,20 +167,20 @@ read_password(struct conf *c, FILE *errors)
 	bool ok = false;
 
 	if (f == NULL) {
-		fprintf(errors, "weir-milter: password-file %s: %s\n", c->password_file,
+		fprintf(errors, "%s: password-file %s: %s\n", PROGRAM, c->password_file,
 		    strerror(errno));
 		return false;
 	}
 	if (fstat(fileno(f), &st) == 0 && (st.st_mode & S_IRWXO) != 0)
-		fprintf(errors, "weir-milter: warning: password-file %s can be read by everybody\n",
+		fprintf(errors, "%s: warning: password-file %s can be read by everybody\n", PROGRAM,
 		    c->password_file);
 	len = getline(&line, &room, f);
 	if (len > 0 && line[len - 1] == '\n')
 		line[--len] = '\0';
 	if (len <= 0)
-		fprintf(errors, "weir-milter: password-file %s is empty\n", c->password_file);
+		fprintf(errors, "%s: password-file %s is empty\n", PROGRAM, c->password_file);
 	else if (len > REDIS_SECRET_MAX)
-		fprintf(errors, "weir-milter: password-file %s: the password is too long\n",
+		fprintf(errors, "%s: password-file %s: the password is too long\n", PROGRAM,
 		    c->password_file);
 	else {
 		strcpy(c->redis.password, line);
@@ -224,14 +226,14 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 
 	conf_defaults(c);
 	if (c->exempt == NULL) {
-		fprintf(errors, "weir-milter: out of memory\n");
+		fprintf(errors, "%s: out of memory\n", PROGRAM, PROGRAM);
 		return false;
 	}
 	reading.exempt_given = false;
 	if (file != NULL && !parse_file(c, file, errors))
 		return false;
 	if (!reading.exempt_given && !add_default_exempt(c->exempt)) {
-		fprintf(errors, "weir-milter: out of memory\n");
+		fprintf(errors, "%s: out of memory\n", PROGRAM, PROGRAM);
 		return false;
 	}
 	if (c->password_file[0] != '\0' && !read_password(c, errors))
@@ -239,7 +241,7 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	if (!ruleset_finish(&c->rules, err, sizeof err)) {
-		fprintf(errors, "weir-milter: %s: %s\n", file != NULL ? file : "built-in", err);
+		fprintf(errors, "%s: %s: %s\n", PROGRAM, file != NULL ? file : "built-in", err);
 		return false;
 	}
 	return true;
