@@ -134,7 +134,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	section_opts("", opts);
 	cfg = cfg_init(opts, CFGF_NONE);
 	if (cfg == NULL) {
-		fprintf(errors, "%s: out of memory\n", PROGRAM, PROGRAM);
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
 	reading.conf = c;
@@ -226,14 +226,14 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 
 	conf_defaults(c);
 	if (c->exempt == NULL) {
-		fprintf(errors, "%s: out of memory\n", PROGRAM, PROGRAM);
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
 	reading.exempt_given = false;
 	if (file != NULL && !parse_file(c, file, errors))
 		return false;
 	if (!reading.exempt_given && !add_default_exempt(c->exempt)) {
-		fprintf(errors, "%s: out of memory\n", PROGRAM, PROGRAM);
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
 	if (c->password_file[0] != '\0' && !read_password(c, errors))

@@ -77,20 +77,24 @@ record_ttl(const struct ruleset *r, enum limit_per kind)
 	return ttl;
 }
 
+void
+plan_record(const struct ruleset *r, enum limit_per kind, const struct addr *client,
+    struct record *out)
+{
+	out->kind = kind;
+	record_key(r, kind, client, out->key);
+	out->ttl_us = record_ttl(r, kind);
+}
+
 /* The index of the client's record of this kind, made at its first use. */
 static uint8_t
 request_record(
     const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
 {
-	struct record *rec;
-
 	for (unsigned i = 0; i < q->nrecords; i++)
 		if (q->records[i].kind == kind)
 			return (uint8_t)i;
-	rec = &q->records[q->nrecords];
-	rec->kind = kind;
-	record_key(r, kind, &f->client, rec->key);
-	rec->ttl_us = record_ttl(r, kind);
+	plan_record(r, kind, &f->client, &q->records[q->nrecords]);
 	return (uint8_t)q->nrecords++;
 }
 

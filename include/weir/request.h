@@ -59,6 +59,10 @@ struct request {
 /* False when there is nothing to ask: the verdict is accept. deadline_us is left 0. */
 bool plan_request(const struct ruleset *r, const struct facts *f, struct request *out);
 
+/* The record of one kind that a client is counted in. */
+void plan_record(const struct ruleset *r, enum limit_per kind, const struct addr *client,
+    struct record *out);
+
 /* What the milter must see of a session under this ruleset. */
 struct plan_steps {
 	bool helo, mail, rcpt;
