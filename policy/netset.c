@@ -59,10 +59,13 @@ static int
 range_cmp(const void *a, const void *b)
 {
 	const struct range *x = a, *y = b;
+	int c;
 
 	if (x->family != y->family)
 		return x->family < y->family ? -1 : 1;
-	return memcmp(x->first, y->first, 16);
+	c = memcmp(x->first, y->first, 16);
+	/* of those that start alike the widest first: it holds the others */
+	return c != 0 ? c : memcmp(y->last, x->last, 16);
 }
 
 void

@@ -157,6 +157,12 @@ free_recipient(const char *rcpt)
 	return false;
 }
 
+static unsigned char
+lower(char c)
+{
+	return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
 /* FNV-1a: only tells over-long addresses apart; who makes two collide harms himself. */
 static uint64_t
 text_hash(const char *s)
@@ -164,7 +170,7 @@ text_hash(const char *s)
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 
 	for (; *s != '\0'; s++)
-		h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
+		h = (h ^ lower(*s)) * UINT64_C(0x100000001b3);
 	return h;
 }
 
@@ -186,11 +192,9 @@ grey_part(char *out, const char *s)
 		return out + 2;
 	}
 	for (; *s != '\0' && out + 3 <= end; s++) {
-		unsigned char c = (unsigned char)*s;
+		unsigned char c = lower(*s);
 
-		if (c >= 'A' && c <= 'Z')
-			*out++ = (char)(c | 0x20);
-		else if (c > 0x20 && c < 0x7f && c != '%' && c != '{' && c != '}')
+		if (c > 0x20 && c < 0x7f && c != '%' && c != '{' && c != '}')
 			*out++ = (char)c;
 		else {
 			*out++ = '%';

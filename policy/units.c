@@ -43,9 +43,11 @@ scan_number(const char **text, int64_t limit, int64_t *n)
 	if (*p < '0' || *p > '9')
 		return false;
 	for (; *p >= '0' && *p <= '9'; p++) {
-		v = v * 10 + (*p - '0');
-		if (v > limit)
+		int64_t digit = *p - '0';
+
+		if (v > (limit - digit) / 10)
 			return false;
+		v = v * 10 + digit;
 	}
 	*text = p;
 	*n = v;

@@ -194,9 +194,6 @@ error_reply(const redisReply *r, char why[SITE_WHY_MAX])
 		snprintf(why, SITE_WHY_MAX, "%s", r->str + 9);
 		return ASK_WRONGKEY;
 	}
-	/* what Redis says to a question as long as ours before it even looks at the command */
-	if (strstr(r->str, "unauthenticated") != NULL)
-		return bad(why, "NOAUTH Authentication required");
 	return bad(why, r->str);
 }
 

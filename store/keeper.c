@@ -285,6 +285,7 @@ keeper_thread(void *arg)
 			if (now >= probe_at) {
 				if (probe(k)) {
 					site_ok(k->site);
+					down_at = now;
 					continue;
 				}
 				probe_at = clock_mono_us() + PROBE_EVERY_US;

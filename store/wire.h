@@ -1,7 +1,8 @@
 /*
  * wire.h - one connection to Redis: a socket that never blocks, what is still to be sent, and
- * hiredis' parser for what comes back. AUTH and SELECT go in front of everything and their
- * replies are taken care of here, so connecting costs no round trip of its own.
+ * hiredis' parser for what comes back. AUTH (or PING, where there is no password) and SELECT go
+ * in front of everything and their replies are taken care of here, so connecting costs no round
+ * trip of its own.
  *
  * Whatever the peer sends: one reply may be a value or a flat array of at most
  * WIRE_ELEMENTS_MAX values, and a reply not taken yet at most WIRE_BYTES_MAX long. Anything

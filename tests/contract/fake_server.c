@@ -82,8 +82,14 @@ fake_server_start(struct fake_server *f)
 void
 fake_server_says(struct fake_server *f, const char *bytes, size_t len, bool hang_up)
 {
+	char *copy = malloc(len + 1);
+
+	if (copy == NULL)
+		exit(99);
+	memcpy(copy, bytes, len);
 	pthread_mutex_lock(&f->lock);
-	f->say = bytes;
+	free(f->say);
+	f->say = copy;
 	f->len = len;
 	f->hang_up = hang_up;
 	pthread_mutex_unlock(&f->lock);
@@ -98,6 +104,7 @@ fake_server_stop(struct fake_server *f)
 	shutdown(f->fd, SHUT_RDWR);
 	pthread_join(f->thread, NULL);
 	close(f->fd);
+	free(f->say);
 	unlink(f->path);
 	rmdir(f->dir);
 	pthread_mutex_destroy(&f->lock);

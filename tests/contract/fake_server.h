@@ -14,14 +14,14 @@ struct fake_server {
 	int fd;
 	pthread_t thread;
 	pthread_mutex_t lock;
-	const char *say;
+	char *say;
 	size_t len;
 	bool hang_up;
 	bool stop;
 };
 
 void fake_server_start(struct fake_server *f);
-/* What the next client hears; borrowed. */
+/* What the next client hears; copied. */
 void fake_server_says(struct fake_server *f, const char *bytes, size_t len, bool hang_up);
 void fake_server_stop(struct fake_server *f);
 

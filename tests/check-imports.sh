@@ -1,0 +1,80 @@
+#!/bin/sh
+# check-imports.sh [SOURCE-DIRECTORY] - proves that includes go one way:
+#
+#	include <- policy <- store <- milter
+#
+# and that the headers of other people's libraries stay where they belong.
+set -u
+
+cd "${1:-$(dirname "$0")/..}" || exit 1
+
+awk '
+function complain(what) {
+	print "check-imports: " FILENAME ":" FNR ": " what
+	bad = 1
+}
+function exists(path,   line, there) {
+	there = (getline line < path) >= 0
+	close(path)
+	return there
+}
+# Rooms from the bottom up; a file may include from its own and from those below.
+BEGIN {
+	nrooms = split("include policy store milter", rooms, " ")
+	for (i = 1; i <= nrooms; i++)
+		level[rooms[i]] = i
+	# all that the vocabulary and the pure part may have of the system
+	n = split("arpa/inet.h float.h inttypes.h limits.h math.h netinet/in.h stdarg.h " \
+	    "stdbool.h stddef.h stdint.h stdlib.h string.h strings.h sys/socket.h", names, " ")
+	for (i = 1; i <= n; i++)
+		pure[names[i]] = 1
+}
+FNR == 1 {
+	room = FILENAME
+	sub(/\/.*/, "", room)
+	files[room]++
+}
+/^[ \t]*#[ \t]*include/ {
+	name = $0
+	sub(/^[ \t]*#[ \t]*include[ \t]*/, "", name)
+	quoted = name ~ /^"/
+	if (name !~ /^"[^"]+"/ && name !~ /^<[^>]+>/) {
+		complain("cannot tell what this includes")
+		next
+	}
+	name = substr(name, 2)
+	sub(/[">].*/, "", name)
+
+	if (name ~ /^hiredis/ && room != "store")
+		complain("<" name "> belongs to store/")
+	if (name ~ /^libmilter\// && FILENAME != "milter/engine_libmilter.c")
+		complain("<" name "> belongs to milter/engine_libmilter.c")
+	if (name ~ /^confuse\.h/ && room != "milter")
+		complain("<" name "> belongs to milter/")
+	if (!quoted && level[room] <= level["policy"] && !(name in pure))
+		complain(room "/ has no use for <" name ">")
+	if (!quoted)
+		next
+
+	if (name ~ /(^|\/)\.\.\//)
+		complain("\"" name "\" leaves the room")
+	if (name ~ /^weir\//)
+		next
+	if (room == "include")
+		complain("include/ includes weir/ headers only, not \"" name "\"")
+	# the lowest room that has it is meant; made headers stand in none
+	for (i = 1; i <= nrooms; i++)
+		if (name ~ "^" rooms[i] "/" || exists(rooms[i] "/" name)) {
+			if (i > level[room])
+				complain(room "/ must not include \"" name "\" of " rooms[i] "/")
+			break
+		}
+}
+END {
+	for (i = 1; i <= nrooms; i++)
+		if (files[rooms[i]] == 0) {
+			print "check-imports: no source in " rooms[i] "/"
+			bad = 1
+		}
+	exit bad
+}' include/weir/*.h policy/*.[ch] store/*.[ch] milter/*.[ch] >&2

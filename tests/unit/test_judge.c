@@ -1,0 +1,241 @@
+/*
+ * test_judge.c - from counts to the verdict: which limit speaks, what it says, and what is only noted.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "weir/units.h"
+#include "weir/verdict.h"
+
+#define SEC USEC_PER_SEC
+
+static const char *const all_limits[] = {"rate=60/1m burst=30", "rate=600/1m burst=300",
+    "rate=10/1m action=defer", "rate=10/1m action=log", "rate=10/1m action=log",
+    "count=sessions max=5", "rate=10/1m reply=\"421 4.3.2 Own words\""};
+enum { SHORT, LONG, DEFER, LOG_A, LOG_B, SESSIONS, OWN, NLIMITS };
+
+/* A request that hits all of them, and an answer by which all fit. */
+struct scene {
+	struct ruleset r;
+	struct facts f;
+	struct request q;
+	struct answer a;
+};
+
+static void
+scene(struct scene *s)
+{
+	char err[LIMIT_ERR_MAX], name[] = "x?";
+
+	memset(s, 0, sizeof *s);
+	ruleset_defaults(&s->r);
+	s->r.nlimits = 0;
+	for (int i = 0; i < NLIMITS; i++) {
+		struct limit *l;
+
+		name[1] = (char)('a' + i);
+		l = ruleset_limit_add(&s->r, name);
+		assert_true(limit_set_words(l, "count=connections", err, sizeof err));
+		if (!limit_set_words(l, all_limits[i], err, sizeof err))
+			fail_msg("%s", err);
+		s->q.hits[i].limit = l;
+		s->q.hits[i].cost = 1;
+		s->a.hits[i].used = MICRO;
+	}
+	if (!ruleset_finish(&s->r, err, sizeof err))
+		fail_msg("%s", err);
+	s->q.nhits = NLIMITS;
+	s->f.stage = STAGE_RCPT;
+	s->f.sender = s->f.recipient = "";
+	assert_true(addr_parse("192.0.2.7", &s->f.client));
+}
+
+static void
+test_which_limit_speaks(void **state)
+{
+	static const struct {
+		int64_t wait_s[NLIMITS]; /* -1: over, and no wait is known; 0: fits */
+		int fires; /* NLIMITS: none */
+		enum action action;
+		enum reason reason;
+		const char *reply;
+		uint32_t noted;
+	} table[] = {
+	    {{0}, NLIMITS, DO_ACCEPT, REASON_OK, NULL, 0},
+	    {{[SHORT] = 1}, SHORT, DO_REFUSE, REASON_RATE, "421", 0},
+	    {{[SHORT] = 1, [LONG] = 9}, LONG, DO_REFUSE, REASON_RATE, "421", 0},
+	    {{[SHORT] = 9, [LONG] = 1}, SHORT, DO_REFUSE, REASON_RATE, "421", 0},
+	    {{[SHORT] = 5, [LONG] = 5}, SHORT, DO_REFUSE, REASON_RATE, "421", 0},
+	    {{[DEFER] = 5}, DEFER, DO_DEFER, REASON_RATE, "451", 0},
+	    {{[DEFER] = 99, [OWN] = 1}, OWN, DO_REFUSE, REASON_RATE, "421", 0},
+	    {{[SHORT] = 1, [DEFER] = 99}, SHORT, DO_REFUSE, REASON_RATE, "421", 0},
+	    {{[SESSIONS] = -1}, SESSIONS, DO_REFUSE, REASON_SESSIONS, "421", 0},
+	    {{[SESSIONS] = -1, [DEFER] = 99}, SESSIONS, DO_REFUSE, REASON_SESSIONS, "421", 0},
+	    {{[SESSIONS] = -1, [LONG] = 1}, LONG, DO_REFUSE, REASON_RATE, "421", 0},
+	    {{[LOG_A] = 99}, NLIMITS, DO_ACCEPT, REASON_OK, NULL, 1u << LOG_A},
+	    {{[LOG_A] = 99, [LOG_B] = 1, [DEFER] = 2}, DEFER, DO_DEFER, REASON_RATE, "451",
+		1u << LOG_A | 1u << LOG_B},
+	};
+	struct scene s;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct verdict v;
+
+		scene(&s);
+		for (int h = 0; h < NLIMITS; h++) {
+			s.a.hits[h].over = table[i].wait_s[h] != 0;
+			if (table[i].wait_s[h] > 0)
+				s.a.hits[h].wait_us = table[i].wait_s[h] * SEC;
+		}
+		v = judge(&s.r, &s.f, &s.q, &s.a);
+		if (v.action != table[i].action || v.reason != table[i].reason ||
+		    v.noted != table[i].noted)
+			fail_msg("row %zu: %s %s %#x", i, action_name(v.action),
+			    reason_name(v.reason), v.noted);
+		assert_true(v.enforced);
+		if (table[i].fires == NLIMITS) {
+			assert_null(v.limit);
+			assert_null(v.reply);
+			continue;
+		}
+		assert_ptr_equal(v.limit, s.q.hits[table[i].fires].limit);
+		assert_ptr_equal(v.reply, &v.limit->reply);
+		assert_string_equal(v.reply->code, table[i].reply);
+		assert_int_equal(v.retry_us, s.a.hits[table[i].fires].wait_us);
+	}
+}
+
+static void
+test_figures(void **state)
+{
+	static const struct {
+		int hit;
+		int64_t used, says, of;
+	} table[] = {
+	    {SHORT, 31 * MICRO, 31, 30},
+	    {SHORT, 30 * MICRO + 1, 31, 30}, /* over reads as over */
+	    {SHORT, 30 * MICRO, 30, 30},
+	    {SHORT, 0, 0, 30},
+	    {SESSIONS, 6 * MICRO, 6, 5},
+	    {LOG_A, 11 * MICRO, 11, 10},
+	    {LONG, UNITS_COUNT_MAX * MICRO, UNITS_COUNT_MAX, 300},
+	};
+	struct scene s;
+
+	(void)state;
+	scene(&s);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct hit_answer a = {.used = table[i].used, .wait_us = 7 * SEC, .over = true};
+		struct verdict v = {.enforced = true};
+
+		judge_figures(&s.q.hits[table[i].hit], &a, &v);
+		if (v.used != table[i].says || v.of != table[i].of || v.retry_us != 7 * SEC)
+			fail_msg("row %zu: %lld of %lld", i, (long long)v.used, (long long)v.of);
+	}
+}
+
+static void
+test_greylist(void **state)
+{
+	static const struct {
+		enum grey_state grey;
+		const char *reply;
+		enum action action;
+	} table[] = {
+	    {GREY_NONE, "421 4.7.1 later", DO_ACCEPT},
+	    {GREY_NEW, "421 4.7.1 later", DO_REFUSE},
+	    {GREY_EARLY, "421 4.7.1 later", DO_REFUSE},
+	    {GREY_PASSED, "421 4.7.1 later", DO_ACCEPT},
+	    {GREY_KNOWN, "421 4.7.1 later", DO_ACCEPT},
+	    {GREY_NEW, "451 4.7.1 later", DO_DEFER},
+	    {GREY_EARLY, "451 4.7.1 later", DO_DEFER},
+	    {GREY_PASSED, "451 4.7.1 later", DO_ACCEPT},
+	};
+	char err[LIMIT_ERR_MAX];
+	struct scene s;
+
+	(void)state;
+	scene(&s);
+	s.a.grey_wait_us = 300 * SEC;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct verdict v;
+
+		assert_true(reply_parse(table[i].reply, &s.r.greylist.reply, err, sizeof err));
+		s.a.grey = table[i].grey;
+		v = judge(&s.r, &s.f, &s.q, &s.a);
+		if (v.action != table[i].action)
+			fail_msg("row %zu: %s", i, action_name(v.action));
+		assert_int_equal(v.grey, table[i].grey);
+		assert_null(v.limit);
+		assert_int_equal(v.reason, v.action == DO_ACCEPT ? REASON_OK : REASON_GREYLIST);
+		assert_int_equal(v.retry_us, v.action == DO_ACCEPT ? 0 : 300 * SEC);
+		assert_ptr_equal(v.reply, v.action == DO_ACCEPT ? NULL : &s.r.greylist.reply);
+	}
+	/* a limit speaks before greylisting does, even one that only defers */
+	s.a.grey = GREY_NEW;
+	s.a.hits[DEFER].over = true;
+	assert_int_equal(judge(&s.r, &s.f, &s.q, &s.a).reason, REASON_RATE);
+	s.a.hits[DEFER].over = false;
+	s.a.hits[LOG_A].over = true;
+	assert_int_equal(judge(&s.r, &s.f, &s.q, &s.a).reason, REASON_GREYLIST);
+}
+
+static void
+test_observe(void **state)
+{
+	struct scene s;
+	struct verdict v;
+
+	(void)state;
+	scene(&s);
+	s.r.observe = true;
+	s.a.hits[SHORT].over = true;
+	v = judge(&s.r, &s.f, &s.q, &s.a);
+	assert_int_equal(v.action, DO_REFUSE);
+	assert_false(v.enforced);
+	assert_ptr_equal(v.limit, s.q.hits[SHORT].limit);
+}
+
+/* Mail flows for the exempt, where nothing was asked, and where nothing answered. */
+static void
+test_without_an_answer(void **state)
+{
+	struct scene s;
+	struct verdict v;
+
+	(void)state;
+	scene(&s);
+	s.a.hits[SHORT].over = true;
+	s.a.source = ANSWER_ZONE;
+	assert_int_equal(judge(&s.r, &s.f, &s.q, &s.a).source, ANSWER_ZONE);
+	v = judge(&s.r, &s.f, &s.q, NULL);
+	assert_int_equal(v.action, DO_ACCEPT);
+	assert_int_equal(v.reason, REASON_NO_STORE);
+	v = judge(&s.r, &s.f, NULL, NULL);
+	assert_int_equal(v.action, DO_ACCEPT);
+	assert_int_equal(v.reason, REASON_OK);
+	s.f.client.family = ADDR_NONE;
+	v = judge(&s.r, &s.f, &s.q, &s.a);
+	assert_int_equal(v.action, DO_ACCEPT);
+	assert_int_equal(v.reason, REASON_EXEMPT);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_which_limit_speaks),
+	    cmocka_unit_test(test_figures),
+	    cmocka_unit_test(test_greylist),
+	    cmocka_unit_test(test_observe),
+	    cmocka_unit_test(test_without_an_answer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

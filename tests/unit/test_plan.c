@@ -1,0 +1,235 @@
+/*
+ * test_plan.c - which counters a question is about, under which keys, and what the MTA has to tell.
+ * Greylisting's part: test_plan_greylist.c.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "weir/request.h"
+#include "weir/units.h"
+
+/* "NAME WORDS" a limit. */
+static struct ruleset
+rules(const char *const *limits)
+{
+	char err[LIMIT_ERR_MAX], name[LIMIT_NAME_MAX + 1] = "";
+	struct ruleset r;
+
+	ruleset_defaults(&r);
+	r.nlimits = 0;
+	strcpy(r.generation, "42");
+	for (; *limits != NULL; limits++) {
+		size_t len = strcspn(*limits, " ");
+
+		memcpy(name, *limits, len);
+		name[len] = '\0';
+		if (!limit_set_words(ruleset_limit_add(&r, name), *limits + len, err, sizeof err))
+			fail_msg("%s: %s", *limits, err);
+	}
+	if (!ruleset_finish(&r, err, sizeof err))
+		fail_msg("%s", err);
+	return r;
+}
+
+static struct facts
+facts(enum stage stage, const char *client)
+{
+	struct facts f = {.stage = stage, .sender = "a@example.org", .recipient = "b@example.com"};
+
+	assert_true(addr_parse(client, &f.client));
+	return f;
+}
+
+static void
+test_record_keys(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m",
+	    "x count=connections "
+	    "per=network rate=60/1m",
+	    "y count=connections per=all rate=60/1m", NULL};
+	static const struct {
+		const char *client;
+		unsigned address_v6, network_v4, network_v6;
+		const char *address, *network;
+	} table[] = {
+	    {"192.0.2.7", 64, 24, 64, "{192.0.2.0/24}:192.0.2.7", "{192.0.2.0/24}"},
+	    {"::ffff:192.0.2.7", 64, 24, 64, "{192.0.2.0/24}:192.0.2.7", "{192.0.2.0/24}"},
+	    {"192.0.2.7", 64, 32, 64, "{192.0.2.7}", "{192.0.2.7}"},
+	    {"192.0.2.7", 64, 0, 64, "{0.0.0.0/0}:192.0.2.7", "{0.0.0.0/0}"},
+	    {"2001:db8::7", 64, 24, 64, "{2001:db8::/64}", "{2001:db8::/64}"},
+	    {"2001:db8::7", 128, 24, 64, "{2001:db8::/64}:2001:db8::7", "{2001:db8::/64}"},
+	    {"2001:db8::7", 64, 24, 48, "{2001:db8::/48}:2001:db8::/64", "{2001:db8::/48}"},
+	    /* the tag is the wider of the two */
+	    {"2001:db8::7", 48, 24, 64, "{2001:db8::/48}", "{2001:db8::/48}:2001:db8::/64"},
+	    {"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 127, 24, 126,
+		"{ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126}:"
+		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127",
+		"{ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126}"},
+	};
+	struct ruleset r = rules(limits);
+	struct request q;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct facts f = facts(STAGE_CONNECT, table[i].client);
+
+		r.address_v6 = table[i].address_v6;
+		r.network_v4 = table[i].network_v4;
+		r.network_v6 = table[i].network_v6;
+		assert_true(plan_request(&r, &f, &q));
+		assert_int_equal(q.nrecords, 3);
+		assert_string_equal(q.records[q.hits[0].record].key, table[i].address);
+		assert_string_equal(q.records[q.hits[1].record].key, table[i].network);
+		assert_string_equal(q.records[q.hits[2].record].key, "{all}");
+		assert_int_equal(q.records[q.hits[1].record].kind, PER_NETWORK);
+	}
+}
+
+/* Which limits are hit at which stage. */
+static void
+test_hits(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m", "sessions max=5",
+	    "messages rate=60/1m", "recipients rate=60/1m per=network",
+	    "off count=recipients rate=60/1m enabled=no", NULL};
+	static const struct {
+		enum stage stage;
+		bool message_counted;
+		const char *hits[3];
+		unsigned nrecords;
+	} table[] = {
+	    {STAGE_CONNECT, false, {"connections", "sessions", NULL}, 1},
+	    {STAGE_HELO, false, {NULL}, 0},
+	    {STAGE_MAIL, false, {NULL}, 0},
+	    {STAGE_RCPT, false, {"messages", "recipients", NULL}, 2},
+	    {STAGE_RCPT, true, {"recipients", NULL}, 1},
+	};
+	struct ruleset r = rules(limits);
+	struct request q;
+
+	(void)state;
+	memset(&q, 0xa5, sizeof q); /* whatever was there before */
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct facts f = facts(table[i].stage, "192.0.2.7");
+		unsigned n = 0;
+
+		f.message_counted = table[i].message_counted;
+		if (plan_request(&r, &f, &q) != (table[i].hits[0] != NULL))
+			fail_msg("row %zu", i);
+		for (; table[i].hits[n] != NULL; n++) {
+			assert_string_equal(q.hits[n].limit->name, table[i].hits[n]);
+			assert_int_equal(q.hits[n].cost, 1);
+		}
+		assert_int_equal(q.nhits, n);
+		assert_int_equal(q.nrecords, table[i].nrecords);
+		assert_int_equal(q.deadline_us, 0);
+		assert_string_equal(q.generation, "42");
+		assert_false(q.grey.asked);
+	}
+}
+
+static void
+test_record_life(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m",
+	    "x count=recipients rate=1/1d "
+	    "burst=10",
+	    "y count=recipients rate=1/1d burst=99 enabled=no",
+	    "z count=connections per=network rate=60/1m", NULL};
+	struct ruleset r = rules(limits);
+	struct facts f = facts(STAGE_CONNECT, "192.0.2.7");
+	struct request q;
+
+	(void)state;
+	assert_true(plan_request(&r, &f, &q));
+	/* as long as the slowest bucket of the record, asked now or not; at least an hour */
+	assert_int_equal(q.records[0].ttl_us, INT64_C(10) * 86400 * USEC_PER_SEC);
+	assert_int_equal(q.records[1].ttl_us, INT64_C(3600) * USEC_PER_SEC);
+}
+
+static void
+test_exempt_asks_nothing(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m", NULL};
+	struct ruleset r = rules(limits);
+	struct facts f = facts(STAGE_CONNECT, "192.0.2.7");
+	struct netset *set = netset_new();
+	struct request q;
+	struct net n;
+
+	(void)state;
+	assert_true(net_parse("192.0.2.0/24", &n) && netset_add(set, &n));
+	netset_seal(set);
+	r.exempt = set;
+	assert_false(plan_request(&r, &f, &q));
+	assert_int_equal(q.nhits + q.nrecords, 0);
+	assert_true(plan_done(&r, &f));
+	f.client.family = ADDR_NONE;
+	r.exempt = NULL;
+	assert_false(plan_request(&r, &f, &q));
+	assert_true(plan_done(&r, &f));
+	netset_free(&set);
+}
+
+/* What the MTA is asked to report, and whether it may stop after the connect. */
+static void
+test_steps(void **state)
+{
+	static const struct {
+		const char *limit;
+		bool greylist, at_helo;
+		const char *want; /* of h(elo) m(ail) r(cpt) c(lose) d(one) */
+	} table[] = {
+	    {"connections rate=5/1m", false, false, "d"},
+	    {"connections rate=5/1m", false, true, "hmd"},
+	    {"connections rate=5/1m action=defer", false, false, "md"},
+	    {"connections rate=5/1m action=defer", false, true, "md"},
+	    {"connections rate=5/1m action=log", false, true, "d"},
+	    {"connections rate=5/1m enabled=no", true, true, "mr"},
+	    {"sessions max=5", false, false, "c"},
+	    {"sessions max=5 enabled=no", false, false, "d"},
+	    {"messages rate=5/1m", false, false, "mr"},
+	    {"recipients rate=5/1m", false, true, "mr"},
+	    {"recipients rate=5/1m action=log", false, false, "mr"},
+	    {"connections rate=5/1m", true, false, "mr"},
+	};
+	const struct facts f = facts(STAGE_CONNECT, "192.0.2.7");
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		const char *const limits[] = {table[i].limit, NULL};
+		struct ruleset r = rules(limits);
+		char got[8] = "";
+		struct plan_steps s;
+
+		r.greylist.enabled = table[i].greylist;
+		r.refuse_at_helo = table[i].at_helo;
+		s = plan_steps(&r);
+		strcat(got, s.helo ? "h" : "");
+		strcat(got, s.mail ? "m" : "");
+		strcat(got, s.rcpt ? "r" : "");
+		strcat(got, s.close ? "c" : "");
+		strcat(got, plan_done(&r, &f) ? "d" : "");
+		if (strcmp(got, table[i].want) != 0)
+			fail_msg("row %zu (%s): %s, not %s", i, table[i].limit, got, table[i].want);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_record_keys),
+	    cmocka_unit_test(test_hits),
+	    cmocka_unit_test(test_record_life),
+	    cmocka_unit_test(test_exempt_asks_nothing),
+	    cmocka_unit_test(test_steps),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

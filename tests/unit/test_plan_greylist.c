@@ -1,0 +1,222 @@
+/*
+ * test_plan_greylist.c - whether greylisting is asked, and the key that stands for the triplet.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "weir/request.h"
+#include "weir/units.h"
+
+#define PREFIX "{192.0.2.0/24} "
+
+static struct ruleset
+greylist_only(void)
+{
+	char err[LIMIT_ERR_MAX];
+	struct ruleset r;
+
+	ruleset_defaults(&r);
+	r.nlimits = 0;
+	r.greylist.enabled = true;
+	if (!ruleset_finish(&r, err, sizeof err))
+		fail_msg("%s", err);
+	return r;
+}
+
+static struct facts
+facts(const char *sender, const char *recipient)
+{
+	struct facts f = {.stage = STAGE_RCPT, .sender = sender, .recipient = recipient};
+
+	assert_true(addr_parse("192.0.2.7", &f.client));
+	return f;
+}
+
+static const char *
+key_of(const char *sender, const char *recipient, struct request *q)
+{
+	struct ruleset r = greylist_only();
+	struct facts f = facts(sender, recipient);
+
+	memset(q, 0xa5, sizeof *q);
+	assert_true(plan_request(&r, &f, q));
+	assert_true(q->grey.asked);
+	assert_true(memchr(q->grey.key, '\0', sizeof q->grey.key) != NULL);
+	return q->grey.key;
+}
+
+static void
+test_question(void **state)
+{
+	struct request q;
+
+	(void)state;
+	key_of("a@example.org", "b@example.com", &q);
+	assert_int_equal(q.nhits, 0);
+	assert_int_equal(q.nrecords, 1);
+	assert_int_equal(q.grey.record, 0);
+	assert_int_equal(q.records[0].kind, PER_POOL);
+	assert_string_equal(q.records[0].key, "{192.0.2.0/24}");
+	assert_int_equal(q.records[0].ttl_us, q.grey.keep_us);
+	assert_int_equal(q.grey.delay_us, 300 * USEC_PER_SEC);
+	assert_int_equal(q.grey.window_us, INT64_C(86400) * USEC_PER_SEC);
+	assert_false(q.grey.when_down);
+}
+
+static void
+test_who_is_asked(void **state)
+{
+	static const struct {
+		const char *recipient;
+		enum stage stage;
+		bool authenticated, done, asked;
+	} table[] = {
+	    {"b@example.com", STAGE_RCPT, false, false, true},
+	    {"b@example.com", STAGE_CONNECT, false, false, false},
+	    {"b@example.com", STAGE_MAIL, false, false, false},
+	    {"b@example.com", STAGE_RCPT, true, false, false},
+	    {"b@example.com", STAGE_RCPT, false, true, false},
+	    {"postmaster@example.com", STAGE_RCPT, false, false, false},
+	    {"PostMaster@example.com", STAGE_RCPT, false, false, false},
+	    {"postmaster", STAGE_RCPT, false, false, false},
+	    {"abuse@example.com", STAGE_RCPT, false, false, false},
+	    {"ABUSE@example.com", STAGE_RCPT, false, false, false},
+	    {"abuse", STAGE_RCPT, false, false, false},
+	    {"postmasters@example.com", STAGE_RCPT, false, false, true},
+	    {"xabuse@example.com", STAGE_RCPT, false, false, true},
+	    {"abus", STAGE_RCPT, false, false, true},
+	    {"a", STAGE_RCPT, false, false, true},
+	    {"", STAGE_RCPT, false, false, true},
+	    {"b@postmaster", STAGE_RCPT, false, false, true},
+	    {"abuse.b@example.com", STAGE_RCPT, false, false, true},
+	};
+	struct ruleset r = greylist_only();
+	struct request q;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct facts f = facts("a@example.org", table[i].recipient);
+
+		f.stage = table[i].stage;
+		f.authenticated = table[i].authenticated;
+		f.greylist_done = table[i].done;
+		if (plan_request(&r, &f, &q) != table[i].asked || q.grey.asked != table[i].asked)
+			fail_msg("row %zu (%s)", i, table[i].recipient);
+	}
+	r.greylist.enabled = false;
+	assert_false(plan_request(&r,
+	    &(struct facts){
+		.stage = STAGE_RCPT, .client.family = ADDR_V4, .sender = "", .recipient = "b"},
+	    &q));
+}
+
+static void
+test_escaping(void **state)
+{
+	static const struct {
+		const char *sender, *recipient, *want;
+	} table[] = {
+	    {"a@example.org", "b@example.com", "a@example.org b@example.com"},
+	    {"A@Example.ORG", "B@EXAMPLE.com", "a@example.org b@example.com"},
+	    {"", "b", "<> b"},
+	    {"a b", "c", "a%20b c"},
+	    {"a\nb\r\t", "c", "a%0ab%0d%09 c"},
+	    {"100%", "c", "100%25 c"},
+	    {"{all}", "c", "%7ball%7d c"},
+	    {"a\x7f\x80\xff", "c", "a%7f%80%ff c"},
+	    {"a\x01[@\\]^_`", "c", "a%01[@\\]^_` c"},
+	    {"\"q q\"@x", "c", "\"q%20q\"@x c"},
+	};
+	struct request q;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		const char *key = key_of(table[i].sender, table[i].recipient, &q);
+
+		assert_memory_equal(key, PREFIX, strlen(PREFIX));
+		assert_string_equal(key + strlen(PREFIX), table[i].want);
+	}
+}
+
+/* Every length around the bound, of bytes that take one character and of bytes that take three. */
+static void
+test_lengths(void **state)
+{
+	char sender[GREY_PART_MAX + 20];
+	struct request q;
+
+	(void)state;
+	for (size_t plain = 0; plain < sizeof sender; plain++)
+		for (size_t len = plain > 0 ? plain : 1; len < sizeof sender; len += 1 + len / 90) {
+			size_t want = plain + 3 * (len - plain), part;
+			const char *key;
+
+			memset(sender, 'x', plain);
+			memset(sender + plain, '\n', len - plain);
+			sender[len] = '\0';
+			key = key_of(sender, sender, &q) + strlen(PREFIX);
+			part = strcspn(key, " ");
+			assert_int_equal(strlen(key), 2 * part + 1);
+			assert_memory_equal(key, key + part + 1, part);
+			if (want + 2 <= GREY_PART_MAX)
+				assert_int_equal(part, want);
+			else
+				assert_in_range(part, GREY_PART_MAX - 2, GREY_PART_MAX);
+		}
+}
+
+/* 10 kB of sender and recipient, and the longest record there is: within the bound, and told apart
+ * by the hash. */
+static void
+test_over_long(void **state)
+{
+	static char one[10241], two[10241];
+	struct ruleset r = greylist_only();
+	struct facts f = facts(one, two);
+	struct request p, q;
+	size_t part;
+
+	(void)state;
+	memset(one, 'x', sizeof one - 1);
+	memset(two, 'x', sizeof two - 1);
+	two[10000] = 'y';
+	r.network_v6 = 126;
+	r.address_v6 = 125;
+	assert_true(addr_parse("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", &f.client));
+	assert_true(plan_request(&r, &f, &q));
+	assert_true(strlen(q.records[0].key) < RECORD_KEY_MAX);
+	assert_true(strlen(q.grey.key) < GREY_KEY_MAX);
+	assert_int_equal(strlen(q.grey.key), strlen(q.records[0].key) + 2 + 2 * GREY_PART_MAX);
+	key_of(one, "c", &p);
+	key_of(two, "c", &q);
+	assert_string_not_equal(p.grey.key, q.grey.key);
+	part = strlen(PREFIX) + GREY_PART_MAX - 17;
+	assert_memory_equal(p.grey.key, q.grey.key, part);
+	assert_int_equal(p.grey.key[part], '~');
+	assert_int_equal(strspn(p.grey.key + part + 1, "0123456789abcdef"), 16);
+	key_of(one, "c", &q);
+	assert_string_equal(p.grey.key, q.grey.key);
+	/* a retry in other case is the same sender, however long */
+	memset(two, 'X', sizeof two - 1);
+	key_of(two, "c", &q);
+	assert_string_equal(p.grey.key, q.grey.key);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_question),
+	    cmocka_unit_test(test_who_is_asked),
+	    cmocka_unit_test(test_escaping),
+	    cmocka_unit_test(test_lengths),
+	    cmocka_unit_test(test_over_long),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
