@@ -8,7 +8,7 @@
 #ifndef WEIR_CTL_H
 #define WEIR_CTL_H
 
-#include <hiredis.h>
+#include <hiredis/hiredis.h>
 #include <jansson.h>
 
 #include "conf.h"

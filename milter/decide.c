@@ -39,18 +39,22 @@ plan_and_ask(struct worker *w, struct session *s, enum stage stage, const char *
 
 	for (int plans = 0; plans < PLANS_MAX; plans++) {
 		enum store_status status;
+		bool fresh;
 
 		q->deadline_us = deadline;
 		status = store_ask(w->store, q, 0, a);
 		if (status != STORE_STALE)
 			return status == STORE_OK;
-		(void)snapshot_refresh(
-		    w->snapshots, w->store, (*r)->generation, deadline, real_us());
+		fresh =
+		    snapshot_refresh(w->snapshots, w->store, (*r)->generation, deadline, real_us());
 		snapshot_put(w->snapshots, *r);
 		*r = snapshot_get(w->snapshots, real_us());
 		*asked = session_plan(s, *r, stage, recipient, q);
 		if (!*asked)
 			return true;
+		/* limits that cannot be read must not switch off those that we have */
+		if (!fresh)
+			memcpy(q->generation, a->generation, sizeof q->generation);
 	}
 	return false;
 }

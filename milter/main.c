@@ -14,6 +14,7 @@
 #include "conf.h"
 #include "log.h"
 #include "master.h"
+#include "socket.h"
 
 #ifndef WEIR_CONF
 #define WEIR_CONF "/etc/weir/weir.conf"

@@ -217,6 +217,17 @@ announce(const struct snapshots *s, const struct overlay *o)
 
 	if (!s->announce)
 		return;
+	for (unsigned i = 0; i < SECTIONS; i++) {
+		const char *name = section_name((enum overlay_section)i);
+
+		if (o->total[i] < 0)
+			log_line(LOG_WARNING, "redis: the key for %s is no hash: ignored", name);
+		else if (o->total[i] > o->n[i])
+			log_line(LOG_WARNING,
+			    "redis: %" PRId64
+			    " entries in %s are too many: only the first %u count",
+			    o->total[i], name, o->n[i]);
+	}
 	if (o->format > OVERLAY_FORMAT)
 		log_line(LOG_WARNING,
 		    "redis: the limits there have format %" PRId64 ", and this weir knows %d: "

@@ -51,6 +51,16 @@ take_until(const char *value, struct entry_meta *m)
 	return true;
 }
 
+/* Who wrote it and why is told, never acted upon: cut is good enough. */
+static void
+copy_cut(char *out, const char *value, size_t max)
+{
+	size_t len = strnlen(value, max);
+
+	memcpy(out, value, len);
+	out[len] = '\0';
+}
+
 bool
 entry_split(const char *text, struct entry_meta *m, char words[ENTRY_WORDS_MAX + 1], char *err,
     size_t errlen)
@@ -76,9 +86,9 @@ entry_split(const char *text, struct entry_meta *m, char words[ENTRY_WORDS_MAX +
 				return err_set(
 				    err, errlen, "until is a time in seconds since 1970", NULL);
 		} else if (strcmp(key, "by") == 0)
-			strncpy(m->by, value, ENTRY_BY_MAX);
+			copy_cut(m->by, value, ENTRY_BY_MAX);
 		else if (strcmp(key, "reason") == 0)
-			strncpy(m->reason, value, ENTRY_REASON_MAX);
+			copy_cut(m->reason, value, ENTRY_REASON_MAX);
 		else {
 			/* as it stands, quotes and all */
 			memcpy(words + used, start, (size_t)(text - start));

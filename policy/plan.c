@@ -78,8 +78,8 @@ record_ttl(const struct ruleset *r, enum limit_per kind)
 }
 
 void
-plan_record(const struct ruleset *r, enum limit_per kind, const struct addr *client,
-    struct record *out)
+plan_record(
+    const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out)
 {
 	out->kind = kind;
 	record_key(r, kind, client, out->key);
@@ -122,6 +122,8 @@ hit_cost(const struct limit *l, const struct facts *f)
 static void
 plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 {
+	/* always first: it keeps the client's totals and its last refusal, whatever is charged */
+	(void)request_record(r, f, PER_ADDRESS, q);
 	for (unsigned i = 0; i < r->nlimits; i++) {
 		const struct limit *l =
 		    exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user);

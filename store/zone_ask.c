@@ -242,7 +242,7 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 {
 	struct zone_store *me = (struct zone_store *)s;
 	struct asking k = {.z = me->zone, .q = q, .a = out};
-	bool fits;
+	bool fits, held;
 
 	memset(out, 0, sizeof(*out));
 	find_keys(&k);
@@ -254,12 +254,17 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 		k.z->shard[__builtin_ctzll(left)].now_us = k.now;
 
 	fits = check_all(&k);
-	out->charged = fits && out->grey != GREY_NEW && out->grey != GREY_EARLY;
-	charge_buckets(&k, out->charged);
-	if (out->charged)
-		charge_session(&k, me->worker);
-	if (fits)
-		charge_grey(&k);
+	held = out->grey == GREY_NEW || out->grey == GREY_EARLY;
+	out->charged = fits && !held;
+	if (!q->peek) {
+		/* a retry inside the delay costs nothing, not even a limit that only logs */
+		if (!held)
+			charge_buckets(&k, out->charged);
+		if (out->charged)
+			charge_session(&k, me->worker);
+		if (fits)
+			charge_grey(&k);
+	}
 	zone_unlock(k.z, k.shards);
 	return STORE_OK;
 }

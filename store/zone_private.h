@@ -27,7 +27,7 @@
 enum entry_kind {
 	ENTRY_BUCKET = 1, /* value: level in millionths at time_us */
 	ENTRY_SESSIONS, /* value: open sessions. Lives until it is 0 */
-	ENTRY_REFUSAL, /* value: until when (us since 1970); time_us: since when */
+	ENTRY_REFUSAL, /* value: when it fits again (us since 1970); time_us: since when */
 	ENTRY_KNOWN, /* a pool that passed the greylist; time_us: last seen */
 	ENTRY_TRIPLET /* waiting in the greylist; time_us: first seen */
 };

@@ -12,8 +12,8 @@
 #define WHO_TEXT_MAX (USER_MAX + 8)
 
 /* More than these would be a directory, not exceptions; each look-up walks those that match. */
-#define OVERRIDES_MAX 1024
-#define LISTED_MAX 4096
+#define OVERRIDES_MAX 512
+#define LISTED_MAX 2048
 
 /* An address, a network, or "user:NAME" (a SASL login). */
 struct who {

@@ -60,8 +60,8 @@ struct request {
 bool plan_request(const struct ruleset *r, const struct facts *f, struct request *out);
 
 /* The record of one kind that a client is counted in. */
-void plan_record(const struct ruleset *r, enum limit_per kind, const struct addr *client,
-    struct record *out);
+void plan_record(
+    const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out);
 
 /* What the milter must see of a session under this ruleset. */
 struct plan_steps {

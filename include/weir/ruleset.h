@@ -61,6 +61,9 @@ bool ruleset_blocked(const struct ruleset *r, const struct addr *client, const c
 
 /* The version of keys and words that this weir understands (PREFIX:format). */
 #define OVERLAY_FORMAT 1
+/* Entries of PREFIX:limits that are read; more than LIMITS_MAX, so that one too many is
+ * reported and not silently missed. */
+#define OVERLAY_LIMITS_MAX 64
 
 enum overlay_section {
 	SECTION_LIMITS, /* NAME or NAME:temporary -> words of a limit */
@@ -82,6 +85,7 @@ struct overlay {
 	char generation[GENERATION_MAX + 1];
 	int64_t format; /* above OVERLAY_FORMAT: written by a newer weir, and left alone */
 	unsigned n[SECTIONS];
+	int64_t total[SECTIONS]; /* in Redis: more than n when too many, -1 when it is no hash */
 	struct overlay_entry *entries[SECTIONS];
 };
 

@@ -20,6 +20,7 @@
 #define WEIR_ZONE_H
 
 #include "weir/store.h"
+#include "weir/units.h"
 
 #define ZONE_SIZE_MIN (INT64_C(256) * 1024)
 #define ZONE_SIZE_MAX (INT64_C(64) * 1024 * 1024 * 1024)
@@ -42,9 +43,14 @@ struct store *zone_store_open(struct zone *z, unsigned worker);
 
 /* --- refused a moment ago ---------------------------------------------------------------- */
 
-/* Remember that this hit does not fit before until_us. Valid for one generation only. */
-void zone_refusal_put(struct zone *z, const struct request *q, unsigned hit, int64_t until_us);
-/* When (in microseconds since 1970) it fits again, if that is later than now_us; else 0. */
+/* So long a refusal is repeated without asking: one that has been taken back (weirctl clear, a
+ * changed limit) must not outlive it noticeably. */
+#define ZONE_REFUSAL_US USEC_PER_SEC
+
+/* Remember that this hit does not fit before fits_us. Valid for one generation only. */
+void zone_refusal_put(
+    struct zone *z, const struct request *q, unsigned hit, int64_t now_us, int64_t fits_us);
+/* fits_us, if that is remembered and later than now_us; else 0. */
 int64_t zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, int64_t now_us);
 
 /* --- leases: one for each open session that is counted ------------------------------------ */
