@@ -98,15 +98,17 @@ period_text(int64_t s, char out[32])
 static void
 print_list(const struct ctl *c, const json_t *result)
 {
-	struct table *t = table_new(5, "NAME", "COUNTS", "LIMIT", "ABOVE IT", "FROM");
+	struct table *t = table_new(5, "NAME", "PER", "LIMIT", "DOES", "FROM");
 	const json_t *l;
 	size_t i;
 
 	json_array_foreach(json_object_get(result, "limits"), i, l)
 	{
-		char counts[64], limit[96], period[32], from[200], left[32];
+		char name[80], limit[96], period[32], from[200], left[32];
 
-		snprintf(counts, sizeof counts, "%s/%s", text(l, "count"), text(l, "per"));
+		snprintf(name, sizeof name,
+		    strcmp(text(l, "name"), text(l, "count")) == 0 ? "%s" : "%s (%s)",
+		    text(l, "name"), text(l, "count"));
 		period_text(whole(l, "period_seconds"), period);
 		if (!json_is_true(json_object_get(l, "enabled")))
 			snprintf(limit, sizeof limit, "off");
@@ -117,12 +119,12 @@ print_list(const struct ctl *c, const json_t *result)
 			    whole(l, "rate"), period, whole(l, "burst"));
 		snprintf(from, sizeof from, "%s", text(l, "from"));
 		if (json_object_get(l, "until") != NULL)
-			snprintf(from, sizeof from, "redis, %s left, %s",
+			snprintf(from, sizeof from, "redis for %s, %s",
 			    out_duration(whole(l, "until") * USEC_PER_SEC - ctl_now_us(), left),
 			    text(l, "by"));
 		else if (text(l, "by")[0] != '\0')
 			snprintf(from, sizeof from, "redis, %s", text(l, "by"));
-		table_row(t, text(l, "name"), counts, limit, text(l, "action"), from);
+		table_row(t, name, text(l, "per"), limit, text(l, "action"), from);
 	}
 	table_print(c, t);
 	json_array_foreach(json_object_get(result, "ignored"), i, l)
@@ -289,6 +291,28 @@ done(struct ctl *c, int64_t generation)
 	return CTL_DONE;
 }
 
+/* What is set for good does not show while something temporary lies over it. */
+static void
+note_temporary(struct ctl *c, const char *name)
+{
+	char field[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY], words[ENTRY_WORDS_MAX + 1], err[64];
+	struct entry_meta m;
+	const char *entry;
+	struct rules r;
+	char left[32];
+
+	snprintf(field, sizeof field, "%s%s", name, ENTRY_TEMPORARY);
+	rules_load(c, &r);
+	entry = rules_words(&r, SECTION_LIMITS, field);
+	if (entry != NULL && entry_split(entry, &m, words, err, sizeof err) &&
+	    m.until_us > ctl_now_us())
+		fprintf(stderr,
+		    "weirctl: note: for %s \"%s\" of %s still lies over it (limit unset %s ends "
+		    "both)\n",
+		    out_duration(m.until_us - ctl_now_us(), left), words, m.by, name);
+	rules_free(&r);
+}
+
 static int
 set(struct ctl *c, const char *name, int argc, char **argv)
 {
@@ -304,6 +328,8 @@ set(struct ctl *c, const char *name, int argc, char **argv)
 		ctl_die(CTL_REFUSED, "not a limit's name ([a-z0-9-], at most 32)");
 	snprintf(field, sizeof field, "%s%s", name, w.until_us != INT64_MAX ? ENTRY_TEMPORARY : "");
 	warn_impact(c, name, &w);
+	if (w.until_us == INT64_MAX)
+		note_temporary(c, name);
 	return done(c, ctl_change(c, SECTION_LIMITS, 1, fields, merge, &w));
 }
 

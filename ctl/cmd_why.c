@@ -89,7 +89,9 @@ walk_step(const struct rules *r, const struct subject *s, const struct step *ste
 	    .user = s->user,
 	    .sender = s->sender,
 	    .recipient = s->recipient,
-	    .message_counted = step->message_counted};
+	    .message_counted = step->message_counted,
+	    /* a further recipient: this message has been let through */
+	    .greylist_done = step->message_counted};
 	struct request q;
 	struct answer a;
 	struct verdict v;

@@ -76,6 +76,9 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 	next = session_judge(
 	    s, r, stage, recipient, asked ? q : NULL, asked && answered ? &a : NULL, &v);
 	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
+	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
+	if (v.action != DO_ACCEPT)
+		zone_stat_add(w->zone, ZONE_REFUSED, 1);
 	atomic_fetch_sub(&w->in_flight, 1);
 	snapshot_put(w->snapshots, r);
 	return next;

@@ -14,6 +14,7 @@
 
 #include "engine.h"
 #include "log.h"
+#include "status.h"
 #include "worker.h"
 
 /* Once a second: folded log lines are due, and a worker without traffic sees new limits. */
@@ -79,6 +80,8 @@ tick(struct worker *w)
 	r = snapshot_get(w->snapshots, now);
 	(void)snapshot_refresh(w->snapshots, w->store, r->generation, deadline, now);
 	snapshot_put(w->snapshots, r);
+	if (w->number == 0)
+		status_publish(w, now);
 }
 
 /* Waits for the master's word, or its death. */
@@ -114,22 +117,19 @@ open_store(struct worker *w, const char *node)
 }
 
 void
-worker_run(const struct conf *conf, struct zone *zone, unsigned number, int listen_fd,
-    int control_fd, const char *node)
+worker_run(const struct worker *given, int listen_fd, int control_fd, const char *node)
 {
 	struct worker *w = &self.worker;
 	pthread_t thread;
 
 	signal(SIGPIPE, SIG_IGN);
-	w->conf = conf;
-	w->zone = zone;
-	w->number = number;
+	*w = *given;
 	self.control_fd = control_fd;
 	/* one worker speaks for all, so that each change is one line */
-	w->snapshots = snapshots_new(&conf->rules, number == 0);
+	w->snapshots = snapshots_new(&w->conf->rules, w->number == 0);
 	if (w->snapshots == NULL || !open_store(w, node) ||
 	    pthread_create(&thread, NULL, watch, NULL) != 0) {
-		log_line(LOG_ERR, "worker %u cannot start: %s", number, strerror(errno));
+		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
 	if (!engine_run(w, listen_fd))

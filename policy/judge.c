@@ -22,6 +22,7 @@ reason_name(enum reason r)
 	static const char *const names[] = {
 	    [REASON_OK] = "ok",
 	    [REASON_EXEMPT] = "exempt",
+	    [REASON_BLOCKED] = "blocked",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
 	    [REASON_GREYLIST] = "greylist",

@@ -366,3 +366,21 @@ ask_overlay(const redisReply *r, struct overlay *out, char why[SITE_WHY_MAX])
 		return bad(why, "unexpected reply");
 	return ASK_OK;
 }
+
+/* --- what this weir-milter tells of itself ------------------------------------------------ */
+
+char *
+ask_publish_command(
+    const struct site *s, bool life, const char *const *pairs, unsigned n, size_t *len)
+{
+	char key[SITE_KEY_MAX];
+	struct args a = {.n = 0};
+
+	arg_text(&a, life ? "PEXPIRE" : "HSET");
+	arg_copy(&a, key, site_key(s, "node", s->node, key));
+	if (life)
+		arg_number(&a, PUBLISH_LIFE_US / USEC_PER_MSEC);
+	for (unsigned i = 0; !life && i < 2 * n && i < 2 * PUBLISH_PAIRS_MAX; i++)
+		arg_text(&a, pairs[i]);
+	return arg_end(&a, len);
+}

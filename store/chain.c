@@ -102,6 +102,12 @@ load(struct store *s, int64_t deadline_us, struct overlay *out)
 }
 
 static void
+publish(struct store *s, const char *const *pairs, unsigned n)
+{
+	store_publish(((struct chain *)s)->redis, pairs, n);
+}
+
+static void
 close_store(struct store *s)
 {
 	struct chain *me = (struct chain *)s;
@@ -114,7 +120,7 @@ close_store(struct store *s)
 struct store *
 chain_store_open(struct store *redis, struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, close_store};
 	struct chain *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

@@ -73,11 +73,13 @@ call(struct redis_store *me, char *cmd, size_t len, int64_t deadline_us)
 {
 	char why[WIRE_WHY_MAX];
 	redisReply *r = NULL;
+	int64_t start = clock_mono_us();
 
 	if (cmd == NULL) /* our memory, not Redis' fault */
 		return NULL;
 	if (lane_call(me->lane, cmd, len, deadline_us, &r, why) == LANE_FAILED)
 		failed(me, why);
+	zone_latency_add(me->site.zone, clock_mono_us() - start);
 	return r;
 }
 
@@ -201,6 +203,26 @@ load(struct store *s, int64_t deadline_us, struct overlay *out)
 	return settle(me, outcome, why);
 }
 
+/* One command of its own each: others read either the old words or the new. */
+static void
+publish(struct store *s, const char *const *pairs, unsigned n)
+{
+	struct redis_store *me = (struct redis_store *)s;
+	int64_t until = deadline(me, 0);
+
+	if (zone_breaker_open(me->site.zone))
+		return;
+	for (int life = 0; life < 2; life++) {
+		size_t len = 0;
+		char *cmd = ask_publish_command(&me->site, life == 1, pairs, n, &len);
+		redisReply *r = call(me, cmd, len, until);
+
+		if (r == NULL)
+			return;
+		freeReplyObject(r);
+	}
+}
+
 static void
 close_store(struct store *s)
 {
@@ -216,7 +238,7 @@ struct store *
 redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker, const char *node,
     store_notice *notice, void *ctx)
 {
-	static const struct store_ops ops = {ask, release, load, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, close_store};
 	struct redis_store *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

@@ -82,6 +82,8 @@ struct zone {
 	struct entry_set *sets;
 	struct lease_table *leases;
 	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
+	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
+	_Atomic int64_t latencies[ZONE_LATENCIES];
 	struct shard shard[ZONE_SHARDS];
 };
 

@@ -97,4 +97,26 @@ bool zone_breaker_ok(struct zone *z);
 /* When it opened, microseconds since 1970. */
 int64_t zone_breaker_since(struct zone *z);
 
+/* --- statistics of all workers ------------------------------------------------------------- */
+
+enum zone_counter {
+	ZONE_DECISIONS, /* verdicts */
+	ZONE_REFUSED, /* of these not accepted */
+	ZONE_REDIS_LOST, /* the breaker opened */
+	ZONE_REDIS_LOST_AT, /* ... last, microseconds since 1970 */
+	ZONE_COUNTERS
+};
+
+void zone_stat_add(struct zone *z, enum zone_counter c, int64_t n);
+void zone_stat_set(struct zone *z, enum zone_counter c, int64_t value);
+int64_t zone_stat(struct zone *z, enum zone_counter c);
+
+/* Redis round trips, in classes a quarter of a power of two wide. */
+#define ZONE_LATENCIES 96
+void zone_latency_add(struct zone *z, int64_t us);
+/* The counts since the start, by class. */
+void zone_latencies(struct zone *z, int64_t out[ZONE_LATENCIES]);
+/* The upper bound of the class that holds this share (0..1) of the counts; 0 without any. */
+int64_t zone_latency_quantile(const int64_t counts[ZONE_LATENCIES], double share);
+
 #endif

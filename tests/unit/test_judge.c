@@ -51,7 +51,7 @@ scene(struct scene *s)
 		fail_msg("%s", err);
 	s->q.nhits = NLIMITS;
 	s->f.stage = STAGE_RCPT;
-	s->f.sender = s->f.recipient = "";
+	s->f.user = s->f.sender = s->f.recipient = "";
 	assert_true(addr_parse("192.0.2.7", &s->f.client));
 }
 

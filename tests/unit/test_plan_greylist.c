@@ -31,7 +31,7 @@ greylist_only(void)
 static struct facts
 facts(const char *sender, const char *recipient)
 {
-	struct facts f = {.stage = STAGE_RCPT, .sender = sender, .recipient = recipient};
+	struct facts f = {.stage = STAGE_RCPT, .user = "", .sender = sender, .recipient = recipient};
 
 	assert_true(addr_parse("192.0.2.7", &f.client));
 	return f;
@@ -74,7 +74,7 @@ test_who_is_asked(void **state)
 	static const struct {
 		const char *recipient;
 		enum stage stage;
-		bool authenticated, done, asked;
+		bool user, done, asked;
 	} table[] = {
 	    {"b@example.com", STAGE_RCPT, false, false, true},
 	    {"b@example.com", STAGE_CONNECT, false, false, false},
@@ -103,7 +103,7 @@ test_who_is_asked(void **state)
 		struct facts f = facts("a@example.org", table[i].recipient);
 
 		f.stage = table[i].stage;
-		f.authenticated = table[i].authenticated;
+		f.user = table[i].user ? "ann" : "";
 		f.greylist_done = table[i].done;
 		if (plan_request(&r, &f, &q) != table[i].asked || q.grey.asked != table[i].asked)
 			fail_msg("row %zu (%s)", i, table[i].recipient);
@@ -111,7 +111,7 @@ test_who_is_asked(void **state)
 	r.greylist.enabled = false;
 	assert_false(plan_request(&r,
 	    &(struct facts){
-		.stage = STAGE_RCPT, .client.family = ADDR_V4, .sender = "", .recipient = "b"},
+		.stage = STAGE_RCPT, .client.family = ADDR_V4, .user = "", .sender = "", .recipient = "b"},
 	    &q));
 }
 

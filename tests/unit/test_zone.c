@@ -155,7 +155,7 @@ test_refusals(void **state)
 	snprintf(m.name, sizeof(m.name), "messages");
 	add_hit(&q, 0, &m, 1);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), 0);
-	zone_refusal_put(f->z, &q, 0, T0 + 5 * SEC);
+	zone_refusal_put(f->z, &q, 0, T0, T0 + 5 * SEC);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), T0 + 5 * SEC);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0 + 5 * SEC - 1), T0 + 5 * SEC);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0 + 5 * SEC), 0);
@@ -173,10 +173,10 @@ test_refusal_ends_with_the_generation(void **state)
 
 	snprintf(newer.generation, sizeof(newer.generation), "8");
 	zone_refusal_get(f->z, &q, 0, T0);
-	zone_refusal_put(f->z, &q, 0, T0 + 5 * SEC);
+	zone_refusal_put(f->z, &q, 0, T0, T0 + 5 * SEC);
 	assert_int_equal(zone_refusal_get(f->z, &newer, 0, T0), 0);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), T0 + 5 * SEC);
-	zone_refusal_put(f->z, &newer, 0, T0 + 6 * SEC);
+	zone_refusal_put(f->z, &newer, 0, T0, T0 + 6 * SEC);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), 0);
 	/* and with a clock that goes back, which would make it last */
 	assert_int_equal(zone_refusal_get(f->z, &newer, 0, T0 - 3600 * SEC), 0);
