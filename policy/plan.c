@@ -249,9 +249,16 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 	q->peek = false;
 	q->nrecords = q->nhits = 0;
 	q->grey.asked = false;
-	if (ruleset_exempt(r, &f->client, f->user) || ruleset_blocked(r, &f->client, f->user))
-		return false;
 	memcpy(q->generation, r->generation, sizeof q->generation);
+	if (ruleset_blocked(r, &f->client, f->user))
+		return false;
+	if (ruleset_exempt(r, &f->client, f->user)) {
+		/* Exempt by Redis: asks nothing but whether that still holds. */
+		if (exceptions_listed(r->exceptions, &f->client, f->user) != LISTED_EXEMPT)
+			return false;
+		(void)request_record(r, f, PER_ADDRESS, q);
+		return true;
+	}
 	plan_hits(r, f, q);
 	plan_greylist(r, f, q);
 	return q->nhits > 0 || q->grey.asked;
