@@ -23,11 +23,13 @@
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
 #define WORDS_MAX 24 /* in one section */
+#define END_OF_FILE "end-of-file"
 
 /* libconfuse's callbacks carry no context of ours. Start-up is single-threaded. */
 static struct {
 	struct conf *conf;
 	FILE *errors;
+	unsigned nerrors;
 	bool exempt_given; /* replaces the default, be it empty */
 } reading;
 
@@ -70,6 +72,12 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 	char err[LIMIT_ERR_MAX] = "";
 	struct limit *l, whole;
 
+	if (strcmp(opt->name, "greylist") == 0) {
+		if (greylist_finish(&reading.conf->rules.greylist, err, sizeof err))
+			return 0;
+		cfg_error(root, "%s", err);
+		return -1;
+	}
 	if (strcmp(opt->name, "limit") != 0)
 		return 0;
 	l = ruleset_limit(&reading.conf->rules, cfg_title(section));
@@ -87,9 +95,17 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 static void
 on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
-	fprintf(reading.errors, "%s: %s:%d: ", PROGRAM, cfg->filename, cfg->line);
-	vfprintf(reading.errors, fmt, ap);
-	fputc('\n', reading.errors);
+	char text[ERR_MAX];
+
+	/* it may repeat what stands in the file, and that may be anything */
+	vsnprintf(text, sizeof text, fmt, ap);
+	for (char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	if (strstr(text, "'" END_OF_FILE "'") != NULL)
+		strcpy(text, "premature end of file: a '}' is missing");
+	fprintf(reading.errors, "%s: %s:%d: %s\n", PROGRAM, cfg->filename, cfg->line, text);
+	reading.nerrors++;
 }
 
 /* libconfuse's option array for a section of our table. */
@@ -99,7 +115,7 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	const cfg_opt_t end = CFG_END();
 	size_t n = 0;
 
-	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - 4; w++) {
+	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - 5; w++) {
 		const cfg_opt_t text = CFG_STR(w->name, NULL, CFGF_NODEFAULT);
 		const cfg_opt_t list = CFG_STR_LIST(w->name, NULL, CFGF_NODEFAULT);
 
@@ -112,6 +128,7 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 		    CFG_SEC("redis", redis, CFGF_NODEFAULT),
 		    CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
 		    CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+		    CFG_STR(END_OF_FILE, NULL, CFGF_NODEFAULT),
 		};
 
 		section_opts("redis", redis);
@@ -123,11 +140,58 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	opts[n] = end;
 }
 
+/* The file, with END_OF_FILE set behind it: libconfuse takes the end of the file for the end of
+ * any section, too. EILSEQ: bytes that no text has. Freed by the caller. */
+static bool
+read_whole(const char *file, char **text)
+{
+	FILE *f = fopen(file, "re");
+	size_t room = 0;
+	ssize_t len;
+
+	if (f == NULL)
+		return false;
+	errno = 0;
+	len = getdelim(text, &room, '\0', f);
+	if (len < 0 && !ferror(f)) { /* empty */
+		free(*text);
+		*text = strdup("");
+		len = 0;
+	} else if (len > 0 && (*text)[len - 1] == '\0' && !feof(f)) {
+		errno = EILSEQ;
+		len = -1;
+	}
+	fclose(f);
+	if (len >= 0) {
+		char *whole = NULL;
+
+		if (asprintf(&whole, "%s%s" END_OF_FILE " = 1", *text,
+			len > 0 && (*text)[len - 1] != '\n' ? "\n" : "") < 0)
+			whole = NULL;
+		free(*text);
+		*text = whole;
+	}
+	return len >= 0 && *text != NULL;
+}
+
+static int
+parse_text(cfg_t *cfg, char *text)
+{
+	FILE *f = fmemopen(text, strlen(text), "r");
+	int rc;
+
+	if (f == NULL)
+		return CFG_FILE_ERROR;
+	rc = cfg_parse_fp(cfg, f);
+	fclose(f);
+	return rc;
+}
+
 static bool
 parse_file(struct conf *c, const char *file, FILE *errors)
 {
 	cfg_opt_t opts[WORDS_MAX];
-	char path[64];
+	char path[64], *text = NULL;
 	cfg_t *cfg;
 	int rc;
 
@@ -146,9 +210,16 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 		cfg_set_validate_func(cfg, path, on_value);
 	}
 	cfg_set_validate_func(cfg, "limit", on_section);
-	rc = cfg_parse(cfg, file);
+	cfg_set_validate_func(cfg, "greylist", on_section);
+	reading.nerrors = 0;
+	cfg->filename = strdup(file);
+	rc = cfg->filename != NULL && read_whole(file, &text) ? parse_text(cfg, text)
+							      : CFG_FILE_ERROR;
 	if (rc == CFG_FILE_ERROR)
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file, strerror(errno));
+	else if (rc != CFG_SUCCESS && reading.nerrors == 0)
+		fprintf(errors, "%s: %s: not a configuration file\n", PROGRAM, file);
+	free(text);
 	/* exempt = {} exempts nobody, and is not the same as saying nothing */
 	reading.exempt_given = (cfg_getopt(cfg, "exempt")->flags & CFGF_MODIFIED) != 0;
 	cfg_free(cfg);

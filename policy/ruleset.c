@@ -75,7 +75,7 @@ ruleset_limit_add(struct ruleset *r, const char *name)
  * earlier would lock correct senders out for ever. */
 #define GREY_WINDOW_SLACK (30 * MINUTE)
 
-static bool
+bool
 greylist_finish(const struct greylist *g, char *err, size_t errlen)
 {
 	if (!g->enabled)

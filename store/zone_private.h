@@ -83,6 +83,7 @@ struct zone {
 	struct lease_table *leases;
 	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
 	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
+	_Atomic int64_t noted_us[ZONE_NOTES]; /* when last, 0 = never */
 	_Atomic int64_t latencies[ZONE_LATENCIES];
 	struct shard shard[ZONE_SHARDS];
 };

@@ -21,6 +21,17 @@ zone_stat(struct zone *z, enum zone_counter c)
 	return atomic_load_explicit(&z->stats[c], memory_order_relaxed);
 }
 
+bool
+zone_note_due(struct zone *z, enum zone_note n, int64_t now_us, int64_t every_us)
+{
+	int64_t last = atomic_load(&z->noted_us[n]);
+
+	/* a clock that went back must not keep us silent */
+	if (last != 0 && now_us >= last && now_us - last < every_us)
+		return false;
+	return atomic_compare_exchange_strong(&z->noted_us[n], &last, now_us);
+}
+
 /* Four classes for each power of two: within a fifth of the truth, and no logarithm. */
 static unsigned
 latency_class(int64_t us)

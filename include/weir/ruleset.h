@@ -50,7 +50,10 @@ struct limit *ruleset_limit(struct ruleset *r, const char *name);
 /* As above, and makes a new one at the end if there is none; NULL when full. */
 struct limit *ruleset_limit_add(struct ruleset *r, const char *name);
 
-/* limit_finish() on all, and greylist's own rules. err names the limit. */
+/* Checks what only the whole can tell. */
+bool greylist_finish(const struct greylist *g, char *err, size_t errlen);
+
+/* limit_finish() on all, and greylist_finish(). err names the limit. */
 bool ruleset_finish(struct ruleset *r, char *err, size_t errlen);
 
 /* In the file's list, in Redis' list, or without an address. user "" = not authenticated. */

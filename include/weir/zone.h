@@ -111,6 +111,16 @@ void zone_stat_add(struct zone *z, enum zone_counter c, int64_t n);
 void zone_stat_set(struct zone *z, enum zone_counter c, int64_t value);
 int64_t zone_stat(struct zone *z, enum zone_counter c);
 
+/* Things that one worker says for all. */
+enum zone_note {
+	ZONE_NOTE_WRONGKEY, /* a key holds something else than weir's */
+	ZONE_NOTE_LOAD, /* the limits in Redis cannot be read */
+	ZONE_NOTES
+};
+
+/* True for the one caller that shall say it: nobody has for every_us. */
+bool zone_note_due(struct zone *z, enum zone_note n, int64_t now_us, int64_t every_us);
+
 /* Redis round trips, in classes a quarter of a power of two wide. */
 #define ZONE_LATENCIES 96
 void zone_latency_add(struct zone *z, int64_t us);

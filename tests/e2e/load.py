@@ -6,6 +6,8 @@ polite SMTP clients in the background of a test.
     load.check(timeout=0.05)
 """
 
+import itertools
+import re
 import struct
 import threading
 import time
@@ -96,6 +98,18 @@ def connects(spec, address, count=1):
             assert results[-1] or reply.text.startswith("421 "), reply
             session.quit()
     return results
+
+
+_nobody = itertools.count(1)
+
+
+def settle(weir):
+    """Until all that weir has logged by now is in weir.log(): a decision's line
+    is written before its reply, and is read behind the earlier ones."""
+    number = next(_nobody)
+    address = f"100.64.{number // 250}.{number % 250}"
+    connects(weir.socket, address)
+    weir.wait_log(rf"stage=connect .*client={re.escape(address)} ")
 
 
 class SmtpLoad:

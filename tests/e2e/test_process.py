@@ -50,6 +50,7 @@ def serves(spec, address="192.0.2.77"):
 def by_worker(weir, client):
     """{pid of a worker: how many sessions of that client it was given}."""
     found = {}
+    load.settle(weir)
     for line in weir.log(rf"action=accept stage=connect .*client={client} "):
         pid = int(weir.fields(line)["session"].partition(".")[0], 16)
         found[pid] = found.get(pid, 0) + 1

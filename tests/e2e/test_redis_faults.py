@@ -83,6 +83,7 @@ def used(redis, source):
 
 def check_lines(weir, down):
     """One line each, over all workers, for each change of state."""
+    load.settle(weir)
     went, came = weir.log(DOWN), weir.log(IS_BACK)
     assert len(went) == len(came) == down, weir.text()
 
@@ -101,7 +102,8 @@ def go_through(fault, mta, weir, redis, sources):
         fault.end(redis)
         if fault.down:
             weir.wait_log(IS_BACK, timeout=BACK)
-        elif fault.flapping and weir.log(DOWN):
+        load.settle(weir)
+        if fault.flapping and weir.log(DOWN):
             weir.wait_log(IS_BACK, timeout=BACK)
         source = next(sources)
         assert flood(mta, source) == BURST
@@ -181,6 +183,32 @@ def test_wrong_type(postfix, weir, redis, sources):
     assert len(warnings) == 1
 
 
+@pytest.mark.parametrize("forbidden", ["-evalsha -eval", "-pexpire", "-@write"])
+def test_forbidden_command(weir, new_redis, milter_socket, forbidden):
+    """A Redis user who may not do all that is needed: said, and limited here."""
+    redis = new_redis(acl=[f"weir on >pw ~* +@all {forbidden}"])
+    running = weir(f"""{CONF}redis {{ url = "redis://weir:pw@{redis.host}:{redis.port}" }}""")
+    results = load.connects(milter_socket, "192.0.2.1", 3 * BURST)
+    assert results == [True] * BURST + [False] * 2 * BURST
+    running.wait_log(r"does not answer \((NOPERM|ERR The user)", timeout=2)
+    time.sleep(1)                       # weir looks again and again
+    load.connects(milter_socket, "192.0.2.2", 5)
+    load.settle(running)
+    assert (len(running.log(DOWN)), len(running.log(IS_BACK))) == (1, 0)
+
+
+def test_limits_that_cannot_be_read(weir, new_redis, milter_socket):
+    """A Redis user who may not read the limits: the file's hold, in Redis, and it is said once."""
+    redis = new_redis(acl=["weir on >pw ~* +@all -hgetall"])
+    running = weir(f"""{CONF}redis {{ url = "redis://weir:pw@{redis.host}:{redis.port}" }}""")
+    results = load.connects(milter_socket, "192.0.2.1", 3 * BURST)
+    assert results == [True] * BURST + [False] * 2 * BURST
+    assert redis.cmd("KEYS", "weir:address:*")
+    load.settle(running)
+    assert len(running.log("does not let the limits be read")) == 1
+    assert not running.log(DOWN)
+
+
 def test_replies_are_quick_while_down(weir, new_redis, milter_socket):
     """Once weir knows that Redis hangs nobody waits for it any more."""
     redis = new_redis()
@@ -229,7 +257,7 @@ def test_greylist(postfix, weir, new_redis, sources, when_down):
             return client.send_message().codes()
     accepted = [220, 250, 250, 250, 354, 250, 221]
     if when_down == "accept":
-        assert tries() == accepted
+        assert [tries(), tries()] == [accepted, accepted]
     else:
         assert tries() == [220, 250, 250, 421]
         proc.wait_for(lambda: tries() == accepted, timeout=8, every=0.5)

@@ -303,13 +303,17 @@ def test_observe(mta, weir, redis, sources, name, refuse_at):
         assert level(redis, source, counter) == (2 if counter == "recipients" else 1)
 
 
-def test_observed_greylist_counts_the_mail(mta, weir, redis, sources):
+@pytest.mark.parametrize("reply, lines", [("421 4.7.1 Later", 3), ("451 4.7.1 Later", 4)])
+def test_observed_greylist_counts_the_mail(mta, weir, redis, sources, reply, lines):
     """What would have been greylisted goes through, so the limits count it: else
-    the days of observing would show too little."""
+    the days of observing would show too little. The log has a line a message, or
+    a recipient, as it would have been."""
     plenty = 'per = address rate = "100/100h" burst = 100'
-    weir("mode = observe\ngreylist { enabled = true }\n"
-         + limit("messages", plenty) + limit("recipients", plenty), redis=redis)
+    milter = weir(f'mode = observe\ngreylist {{ enabled = true reply = "{reply}" }}\n'
+                  + limit("messages", plenty) + limit("recipients", plenty), redis=redis)
     source = next(sources)
     play(mta, source, POLITE)
     play(mta, source, TWO_MESSAGES)
+    milter.wait_log("to=<u3@example.test>")
+    assert len(milter.log("reason=greylist .*mode=observe")) == lines
     assert (level(redis, source, "messages"), level(redis, source, "recipients")) == (3, 4)

@@ -263,6 +263,18 @@ def test_proxy_and_xclient(postfix, weir, redis, how, client):
     assert {milter.fields(line)["client"] for line in milter.log("stage=")} == {client}
 
 
+def test_no_client_address(postfix, weir, redis):
+    """XCLIENT can say that it knows no address. Nobody is counted, mail flows,
+    and weir goes on. (libmilter gives such a session up: the default action.)"""
+    weir(COUNTED + 'limit mine { count = connections rate = "1/1h" burst = 1 }', redis=redis)
+    for _ in range(2):
+        with postfix.connect_xclient("[UNAVAILABLE]") as client:
+            assert client.send_message().codes()[-6:] == [250, 250, 250, 354, 250, 221]
+    with postfix.connect_proxy("192.0.2.1") as client:
+        assert client.greeting == 220
+    assert len(redis.cmd("KEYS", "weir:address:*")) == 1
+
+
 # configuration: the steps that the milter wants after connect; the macros it
 # wants at MAIL; its answer to connect
 NOT_NEGOTIATED = {rawmilter.DATA, rawmilter.HEADER, rawmilter.EOH, rawmilter.BODY,
