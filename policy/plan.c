@@ -227,6 +227,7 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	    free_recipient(f->recipient))
 		return;
 	ask->asked = true;
+	ask->observed = r->observe;
 	ask->when_down = g->hold_when_down;
 	ask->record = request_record(r, f, PER_POOL, q);
 	ask->delay_us = g->delay_us;

@@ -24,7 +24,7 @@ ask_names_init(struct ask_names *n)
 /* --- a command in the making --------------------------------------------------------------- */
 
 #define ARGS_MAX \
-	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 8 + REQUEST_RECORDS_MAX + 8 * REQUEST_HITS_MAX + 4)
+	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 8 + REQUEST_RECORDS_MAX + 8 * REQUEST_HITS_MAX + 5)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
 	((1 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
@@ -171,6 +171,7 @@ ask_command(const struct site *s, const struct ask_names *n, bool text, const st
 		arg_number(&a, q->grey.delay_us);
 		arg_number(&a, q->grey.window_us);
 		arg_number(&a, q->grey.keep_us);
+		arg_number(&a, q->grey.observed);
 	}
 	return arg_end(&a, len);
 }

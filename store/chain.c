@@ -13,17 +13,21 @@ struct chain {
 	struct zone *zone;
 };
 
-/* A bucket that is enforced and asked for one. For more than one, "not before" says nothing
+/* A bucket that is asked for one. For more than one, "not before" says nothing
  * about a cheaper question. */
 static bool
 cacheable(const struct hit *h)
 {
-	return h->limit->count != COUNT_SESSIONS && h->limit->action != ACTION_LOG && h->cost == 1;
+	return h->limit->count != COUNT_SESSIONS && h->cost == 1;
 }
 
 static bool
 refused_lately(const struct chain *me, const struct request *q, int64_t now, struct answer *out)
 {
+	/* a shadow limit counts refused attempts too, and its count is in Redis */
+	for (unsigned i = 0; i < q->nhits; i++)
+		if (q->hits[i].limit->action == ACTION_LOG)
+			return false;
 	for (unsigned i = 0; i < q->nhits; i++) {
 		const struct hit *h = &q->hits[i];
 		int64_t fits = cacheable(h) ? zone_refusal_get(me->zone, q, i, now) : 0;

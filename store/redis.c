@@ -177,8 +177,7 @@ release(struct store *s, uint64_t lease)
 static bool
 no_right(const char *why)
 {
-	return strncmp(why, "NOPERM", 6) == 0 ||
-	    strstr(why, "user executing the script") != NULL;
+	return strncmp(why, "NOPERM", 6) == 0 || strstr(why, "user executing the script") != NULL;
 }
 
 static enum store_status

@@ -254,7 +254,7 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 		k.z->shard[__builtin_ctzll(left)].now_us = k.now;
 
 	fits = check_all(&k);
-	held = out->grey == GREY_NEW || out->grey == GREY_EARLY;
+	held = (out->grey == GREY_NEW || out->grey == GREY_EARLY) && !q->grey.observed;
 	out->charged = fits && !held;
 	if (!q->peek) {
 		/* a retry inside the delay costs nothing, not even a limit that only logs */

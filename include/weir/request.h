@@ -41,6 +41,7 @@ struct hit {
 struct grey_question {
 	bool asked;
 	uint8_t record; /* the pool's */
+	bool observed; /* mode observe: who is held back is not, so all is charged */
 	bool when_down; /* Redis silent: ask the zone's memory; else let pass unasked */
 	int64_t delay_us, window_us, keep_us;
 	char key[GREY_KEY_MAX];

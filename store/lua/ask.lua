@@ -14,7 +14,8 @@
 --       then H times 8    record (1..R); index in KEYS of the set of leases, 0 = bucket;
 --                         limit's name; 1 = enforced, 0 = action=log; cost;
 --                         rate (sessions: max); period in microseconds; burst
---       then 4, if asked  the pool's record; delay, window, keep in microseconds
+--       then 5, if asked  the pool's record; delay, window, keep in microseconds; 1 = who is
+--                         held back is not (mode observe), so all is charged
 -- Returns {1, generation}: another generation is in force; nothing was written.
 --         {0, now, charged, grey, grey_wait, used of hit 1, ... used of hit H}
 --         grey as enum grey_state; used in millionths, with this hit counted.
@@ -91,10 +92,11 @@ for i = 1, nhits do
 	end
 	at = at + 8
 end
-local pool, grey_key, delay, window, keep
+local pool, grey_key, delay, window, keep, observed
 if ARGV[at] then
 	pool = records[tonumber(ARGV[at])]
 	delay, window, keep = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+	observed = ARGV[at + 4] == '1'
 	grey_key = KEYS[#KEYS]
 	pool.want[#pool.want + 1] = 'known'
 	pool.known = #pool.want
@@ -179,7 +181,7 @@ if pool then
 	end
 end
 -- a retry inside the delay costs nothing, not even a limit that only logs
-local held = grey == NEW or grey == EARLY
+local held = (grey == NEW or grey == EARLY) and not observed
 local charged = fits and not held
 
 local answer = {0, now, charged and 1 or 0, grey, grey_wait}
@@ -214,8 +216,8 @@ if grey == PASSED and charged or grey == KNOWN and charged and now - known >= 36
 end
 if grey == PASSED and charged then
 	call('DEL', grey_key)
-elseif fits and held or repaired then
-	if fits and held then
+elseif fits and (grey == NEW or grey == EARLY) or repaired then
+	if fits and (grey == NEW or grey == EARLY) then
 		tries = tries + 1
 	end
 	call('SET', grey_key, format('%.0f %.0f', first, tries), 'PX',

@@ -58,11 +58,13 @@ test_question(void **state)
 	(void)state;
 	key_of("a@example.org", "b@example.com", &q);
 	assert_int_equal(q.nhits, 0);
-	assert_int_equal(q.nrecords, 1);
-	assert_int_equal(q.grey.record, 0);
-	assert_int_equal(q.records[0].kind, PER_POOL);
-	assert_string_equal(q.records[0].key, "{192.0.2.0/24}");
-	assert_int_equal(q.records[0].ttl_us, q.grey.keep_us);
+	assert_int_equal(q.nrecords, 2);
+	assert_int_equal(q.records[0].kind, PER_ADDRESS); /* which keeps the totals */
+	assert_string_equal(q.records[0].key, "{192.0.2.0/24}:192.0.2.7");
+	assert_int_equal(q.grey.record, 1);
+	assert_int_equal(q.records[1].kind, PER_POOL);
+	assert_string_equal(q.records[1].key, "{192.0.2.0/24}");
+	assert_int_equal(q.records[1].ttl_us, q.grey.keep_us);
 	assert_int_equal(q.grey.delay_us, 300 * USEC_PER_SEC);
 	assert_int_equal(q.grey.window_us, INT64_C(86400) * USEC_PER_SEC);
 	assert_false(q.grey.when_down);
