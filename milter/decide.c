@@ -13,12 +13,18 @@
 #define PLANS_MAX 3
 
 static int64_t
-monotonic_us(void)
+clock_us(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (int64_t)ts.tv_sec * USEC_PER_SEC + ts.tv_nsec / 1000;
+}
+
+static int64_t
+real_us(void)
+{
+	return clock_us(CLOCK_REALTIME);
 }
 
 /*
@@ -29,21 +35,26 @@ static bool
 plan_and_ask(struct worker *w, struct session *s, enum stage stage, const char *recipient,
     const struct ruleset **r, struct request *q, struct answer *a, bool *asked)
 {
-	int64_t deadline = monotonic_us() + w->conf->redis.timeout_us;
+	int64_t deadline = clock_us(CLOCK_MONOTONIC) + w->conf->redis.timeout_us;
 
 	for (int plans = 0; plans < PLANS_MAX; plans++) {
 		enum store_status status;
+		bool fresh;
 
 		q->deadline_us = deadline;
 		status = store_ask(w->store, q, 0, a);
 		if (status != STORE_STALE)
 			return status == STORE_OK;
-		(void)snapshot_refresh(w->snapshots, w->store, (*r)->generation, deadline);
+		fresh =
+		    snapshot_refresh(w->snapshots, w->store, (*r)->generation, deadline, real_us());
 		snapshot_put(w->snapshots, *r);
-		*r = snapshot_get(w->snapshots);
+		*r = snapshot_get(w->snapshots, real_us());
 		*asked = session_plan(s, *r, stage, recipient, q);
 		if (!*asked)
 			return true;
+		/* limits that cannot be read must not switch off those that we have */
+		if (!fresh)
+			memcpy(q->generation, a->generation, sizeof q->generation);
 	}
 	return false;
 }
@@ -65,6 +76,9 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 	next = session_judge(
 	    s, r, stage, recipient, asked ? q : NULL, asked && answered ? &a : NULL, &v);
 	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
+	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
+	if (v.action != DO_ACCEPT)
+		zone_stat_add(w->zone, ZONE_REFUSED, 1);
 	atomic_fetch_sub(&w->in_flight, 1);
 	snapshot_put(w->snapshots, r);
 	return next;
@@ -73,7 +87,7 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 struct plan_steps
 decide_steps(struct worker *w)
 {
-	const struct ruleset *r = snapshot_get(w->snapshots);
+	const struct ruleset *r = snapshot_get(w->snapshots, real_us());
 	struct plan_steps steps = plan_steps(r);
 
 	snapshot_put(w->snapshots, r);
@@ -83,7 +97,7 @@ decide_steps(struct worker *w)
 enum next
 decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name)
 {
-	const struct ruleset *r = snapshot_get(w->snapshots);
+	const struct ruleset *r = snapshot_get(w->snapshots, real_us());
 	struct request q;
 	bool asked = session_connect(s, r, client, name, &q) == NEXT_ASK;
 
@@ -93,7 +107,7 @@ decide_connect(struct worker *w, struct session *s, const struct addr *client, c
 enum next
 decide_rcpt(struct worker *w, struct session *s, const char *recipient, const char *queue_id)
 {
-	const struct ruleset *r = snapshot_get(w->snapshots);
+	const struct ruleset *r = snapshot_get(w->snapshots, real_us());
 	struct request q;
 	bool asked = session_rcpt(s, r, recipient, queue_id, &q) == NEXT_ASK;
 

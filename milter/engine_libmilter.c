@@ -141,7 +141,7 @@ on_mail(SMFICTX *ctx, char **argv)
 
 	if (s == NULL || argv[0] == NULL)
 		return SMFIS_CONTINUE;
-	return obey(ctx, s, session_mail(s, argv[0], macro(ctx, "{auth_authen}")[0] != '\0'));
+	return obey(ctx, s, session_mail(s, argv[0], macro(ctx, "{auth_authen}")));
 }
 
 static sfsistat

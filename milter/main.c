@@ -2,8 +2,10 @@
  * main.c - weir-milter(8): options, privileges, and into the background.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 #include "conf.h"
 #include "log.h"
 #include "master.h"
+#include "socket.h"
 
 #ifndef WEIR_CONF
 #define WEIR_CONF "/etc/weir/weir.conf"
@@ -168,14 +171,59 @@ drop_privileges(const char *who)
 	return true;
 }
 
+/*
+ * Into the background, but not yet out of the user's sight: the parent waits, with standard error
+ * still open, until background_done() says that the start has succeeded. Returns the pipe, -1
+ * with -f; does not return in the parent.
+ */
+static int
+background_begin(bool foreground)
+{
+	int fds[2];
+	char ready;
+	pid_t pid;
+
+	if (foreground)
+		return -1;
+	if (pipe2(fds, O_CLOEXEC) != 0 || (pid = fork()) < 0) {
+		fprintf(stderr, "weir-milter: %s\n", strerror(errno));
+		exit(EXIT_FAILURE);
+	}
+	if (pid == 0) {
+		close(fds[0]);
+		(void)setsid();
+		return fds[1];
+	}
+	close(fds[1]);
+	_exit(read(fds[0], &ready, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static void
+background_done(int pipe_fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (pipe_fd < 0)
+		return;
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		(void)dup2(null, fd);
+	if (null > 2)
+		close(null);
+	if (chdir("/") != 0 || write(pipe_fd, "", 1) != 1)
+		log_line(LOG_WARNING, "going into the background: %s", strerror(errno));
+	close(pipe_fd);
+}
+
 int
 main(int argc, char **argv)
 {
 	static struct conf conf; /* 10 kB, and workers keep a pointer to it */
 	struct options o = {0};
 	char err[512];
-	int status, fd;
+	int status, fd, waiting;
 
+	/* a log that is gone must not end us */
+	signal(SIGPIPE, SIG_IGN);
 	status = read_options(argc, argv, &o);
 	if (status >= 0)
 		return status;
@@ -193,16 +241,14 @@ main(int argc, char **argv)
 		fprintf(stderr, "weir-milter: %s\n", err);
 		return EXIT_FAILURE;
 	}
-	if (!o.foreground && daemon(0, 0) != 0) {
-		fprintf(stderr, "weir-milter: %s\n", strerror(errno));
-		return EXIT_FAILURE;
-	}
+	waiting = background_begin(o.foreground);
 	log_open(o.foreground, conf.verbose);
 	master_block_signals();
 	if (!write_pid(conf.pid_file) || !drop_privileges(conf.user)) {
 		socket_remove(&conf.socket);
 		return EXIT_FAILURE;
 	}
+	background_done(waiting);
 	if (geteuid() == 0)
 		log_line(LOG_WARNING, "running as root; set user in the configuration or use -u");
 	status = master_run(&conf, fd);

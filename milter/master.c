@@ -40,6 +40,7 @@ struct master {
 	int listen_fd;
 	struct zone *zone;
 	unsigned nchildren;
+	int64_t started_us;
 	char node[64];
 	struct child children[ZONE_WORKERS_MAX];
 };
@@ -86,11 +87,17 @@ start_child(struct master *m, unsigned i)
 		return;
 	}
 	if (pid == 0) {
+		const struct worker w = {.conf = m->conf,
+		    .zone = m->zone,
+		    .number = i,
+		    .workers = m->nchildren,
+		    .started_us = m->started_us};
+
 		close(pipe_fds[1]);
 		for (unsigned k = 0; k < m->nchildren; k++)
 			if (m->children[k].pid != 0)
 				close(m->children[k].control);
-		worker_run(m->conf, m->zone, i, m->listen_fd, pipe_fds[0], m->node);
+		worker_run(&w, m->listen_fd, pipe_fds[0], m->node);
 	}
 	close(pipe_fds[0]);
 	c->pid = pid;
@@ -218,6 +225,7 @@ master_run(const struct conf *conf, int listen_fd)
 	m.nchildren = conf->workers != 0 ? conf->workers : cores > 2 ? (unsigned)cores : 2;
 	if (m.nchildren > ZONE_WORKERS_MAX)
 		m.nchildren = ZONE_WORKERS_MAX;
+	m.started_us = (int64_t)time(NULL) * 1000000;
 	name_node(&m);
 	m.zone = zone_new(conf->zone_size, m.nchildren);
 	if (m.zone == NULL) {

@@ -35,7 +35,7 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 {
 	f->stage = stage;
 	f->client = s->client;
-	f->authenticated = s->authenticated;
+	f->user = s->user;
 	f->message_counted = s->message_counted;
 	f->greylist_done = s->greylist_known || s->greylist_message;
 	f->sender = s->sender;
@@ -74,13 +74,13 @@ session_helo(struct session *s)
 }
 
 enum next
-session_mail(struct session *s, const char *sender, bool authenticated)
+session_mail(struct session *s, const char *sender, const char *user)
 {
 	if (s->pending)
 		return NEXT_REPLY;
 	copy_address(s->sender, sizeof s->sender, sender);
 	s->queue_id[0] = '\0';
-	s->authenticated = authenticated;
+	snprintf(s->user, sizeof s->user, "%s", user);
 	/* here and not at abort: there is none after a milter's own refusal (doc/mta.md) */
 	s->message_counted = false;
 	s->greylist_message = false;

@@ -31,7 +31,7 @@ struct session {
 	char name[SESSION_NAME_MAX + 1];
 	char sender[SESSION_SENDER_MAX + 1];
 	char queue_id[SESSION_QUEUE_MAX + 1];
-	bool authenticated;
+	char user[USER_MAX + 1]; /* SASL login of the message; "" = none */
 	bool message_counted;
 	bool greylist_message; /* the decision for this message is taken */
 	bool greylist_known; /* ... for the whole session: the pool has passed */
@@ -47,8 +47,8 @@ enum next session_connect(struct session *s, const struct ruleset *r, const stru
     const char *name, struct request *q);
 /* A refusal that waited is told here; no question of its own. */
 enum next session_helo(struct session *s);
-/* sender with or without angle brackets. */
-enum next session_mail(struct session *s, const char *sender, bool authenticated);
+/* sender with or without angle brackets; user: SASL login or "". */
+enum next session_mail(struct session *s, const char *sender, const char *user);
 enum next session_rcpt(struct session *s, const struct ruleset *r, const char *recipient,
     const char *queue_id, struct request *q);
 

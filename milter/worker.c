@@ -14,6 +14,7 @@
 
 #include "engine.h"
 #include "log.h"
+#include "status.h"
 #include "worker.h"
 
 /* Once a second: folded log lines are due, and a worker without traffic sees new limits. */
@@ -66,17 +67,21 @@ static void
 tick(struct worker *w)
 {
 	const struct ruleset *r;
-	struct timespec ts;
-	int64_t deadline;
+	struct timespec mono, real;
+	int64_t deadline, now;
 
 	log_fold_flush(false);
 	if (!w->conf->use_redis)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	deadline = (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000 + w->conf->redis.timeout_us;
-	r = snapshot_get(w->snapshots);
-	(void)snapshot_refresh(w->snapshots, w->store, r->generation, deadline);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	clock_gettime(CLOCK_REALTIME, &real);
+	deadline = (int64_t)mono.tv_sec * 1000000 + mono.tv_nsec / 1000 + w->conf->redis.timeout_us;
+	now = (int64_t)real.tv_sec * 1000000;
+	r = snapshot_get(w->snapshots, now);
+	(void)snapshot_refresh(w->snapshots, w->store, r->generation, deadline, now);
 	snapshot_put(w->snapshots, r);
+	if (w->number == 0)
+		status_publish(w, now);
 }
 
 /* Waits for the master's word, or its death. */
@@ -112,22 +117,19 @@ open_store(struct worker *w, const char *node)
 }
 
 void
-worker_run(const struct conf *conf, struct zone *zone, unsigned number, int listen_fd,
-    int control_fd, const char *node)
+worker_run(const struct worker *given, int listen_fd, int control_fd, const char *node)
 {
 	struct worker *w = &self.worker;
 	pthread_t thread;
 
 	signal(SIGPIPE, SIG_IGN);
-	w->conf = conf;
-	w->zone = zone;
-	w->number = number;
+	*w = *given;
 	self.control_fd = control_fd;
 	/* one worker speaks for all, so that each change is one line */
-	w->snapshots = snapshots_new(&conf->rules, number == 0);
+	w->snapshots = snapshots_new(&w->conf->rules, w->number == 0);
 	if (w->snapshots == NULL || !open_store(w, node) ||
 	    pthread_create(&thread, NULL, watch, NULL) != 0) {
-		log_line(LOG_ERR, "worker %u cannot start: %s", number, strerror(errno));
+		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
 	if (!engine_run(w, listen_fd))

@@ -13,7 +13,8 @@
 struct worker {
 	const struct conf *conf;
 	struct zone *zone;
-	unsigned number;
+	unsigned number, workers; /* this one's, of so many */
+	int64_t started_us; /* the master, microseconds since 1970 */
 	struct store *store;
 	struct snapshots *snapshots;
 	atomic_uint sessions; /* counter, for session ids */
@@ -25,11 +26,12 @@ struct worker {
 #define WORKER_EXIT_CONFIG 78
 
 /*
- * Runs in the forked process and never returns. listen_fd is the milter socket; control_fd ends
+ * Runs in the forked process and never returns. *w says who it is (conf, zone, number, workers,
+ * started_us); the rest is made here. listen_fd is the milter socket; control_fd ends
  * (EOF) when the master wants the worker to stop, or is no more. node: see redis_store_open().
  */
-void worker_run(const struct conf *conf, struct zone *zone, unsigned number, int listen_fd,
-    int control_fd, const char *node) __attribute__((noreturn));
+void worker_run(const struct worker *w, int listen_fd, int control_fd, const char *node)
+    __attribute__((noreturn));
 
 /* A new session's id, unique for this worker process. */
 void worker_session_id(struct worker *w, char out[SESSION_ID_MAX]);

@@ -22,6 +22,7 @@ reason_name(enum reason r)
 	static const char *const names[] = {
 	    [REASON_OK] = "ok",
 	    [REASON_EXEMPT] = "exempt",
+	    [REASON_BLOCKED] = "blocked",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
 	    [REASON_GREYLIST] = "greylist",
@@ -114,8 +115,13 @@ judge(
 {
 	struct verdict v = {.action = DO_ACCEPT, .reason = REASON_OK, .enforced = !r->observe};
 
-	if (ruleset_exempt(r, &f->client)) {
+	if (ruleset_exempt(r, &f->client, f->user)) {
 		v.reason = REASON_EXEMPT;
+		return v;
+	}
+	if (ruleset_blocked(r, &f->client, f->user)) {
+		v.reason = REASON_BLOCKED;
+		say(&v, &r->block_reply);
 		return v;
 	}
 	if (q == NULL)

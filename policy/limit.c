@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "weir/entry.h"
 #include "weir/limit.h"
 #include "weir/units.h"
 #include "err.h"
@@ -191,35 +192,6 @@ limit_set(struct limit *l, const char *key, const char *value, char *err, size_t
 	    "unknown word; a limit has count, per, rate, burst, max, action, reply, enabled", NULL);
 }
 
-/* Splits KEY=VALUE off text; VALUE may be in double quotes. */
-static bool
-next_word(const char **text, char *key, size_t keylen, char *value, size_t valuelen)
-{
-	const char *p = *text, *end;
-	size_t len = strcspn(p, "= ");
-
-	if (p[len] != '=' || len == 0 || len >= keylen)
-		return false;
-	memcpy(key, p, len);
-	key[len] = '\0';
-	p += len + 1;
-	if (*p == '"') {
-		end = strchr(++p, '"');
-		if (end == NULL || (end[1] != ' ' && end[1] != '\0'))
-			return false;
-		*text = end + 1;
-	} else {
-		end = p + strcspn(p, " ");
-		*text = end;
-	}
-	len = (size_t)(end - p);
-	if (len == 0 || len >= valuelen)
-		return false;
-	memcpy(value, p, len);
-	value[len] = '\0';
-	return true;
-}
-
 bool
 limit_set_words(struct limit *l, const char *text, char *err, size_t errlen)
 {
@@ -229,8 +201,8 @@ limit_set_words(struct limit *l, const char *text, char *err, size_t errlen)
 	text += strspn(text, " ");
 	if (*text == '\0')
 		return err_set(err, errlen, "empty", NULL);
-	for (; *text != '\0'; text += strspn(text, " ")) {
-		if (!next_word(&text, key, sizeof key, value, sizeof value))
+	while (*text != '\0') {
+		if (!entry_next(&text, key, sizeof key, value, sizeof value))
 			return err_set(err, errlen,
 			    "a limit is written as KEY=VALUE KEY=VALUE, such as rate=60/1m "
 			    "burst=30",

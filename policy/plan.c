@@ -72,7 +72,18 @@ record_ttl(const struct ruleset *r, enum limit_per kind)
 		if (r->limits[i].enabled && r->limits[i].per == kind &&
 		    limit_drain_us(&r->limits[i]) > ttl)
 			ttl = limit_drain_us(&r->limits[i]);
+	if (exceptions_drain_us(r->exceptions, kind) > ttl)
+		ttl = exceptions_drain_us(r->exceptions, kind);
 	return ttl;
+}
+
+void
+plan_record(
+    const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out)
+{
+	out->kind = kind;
+	record_key(r, kind, client, out->key);
+	out->ttl_us = record_ttl(r, kind);
 }
 
 /* The index of the client's record of this kind, made at its first use. */
@@ -80,15 +91,10 @@ static uint8_t
 request_record(
     const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
 {
-	struct record *rec;
-
 	for (unsigned i = 0; i < q->nrecords; i++)
 		if (q->records[i].kind == kind)
 			return (uint8_t)i;
-	rec = &q->records[q->nrecords];
-	rec->kind = kind;
-	record_key(r, kind, &f->client, rec->key);
-	rec->ttl_us = record_ttl(r, kind);
+	plan_record(r, kind, &f->client, &q->records[q->nrecords]);
 	return (uint8_t)q->nrecords++;
 }
 
@@ -116,8 +122,11 @@ hit_cost(const struct limit *l, const struct facts *f)
 static void
 plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 {
+	/* always first: it keeps the client's totals and its last refusal, whatever is charged */
+	(void)request_record(r, f, PER_ADDRESS, q);
 	for (unsigned i = 0; i < r->nlimits; i++) {
-		const struct limit *l = &r->limits[i];
+		const struct limit *l =
+		    exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user);
 		int64_t cost = hit_cost(l, f);
 		struct hit *h = &q->hits[q->nhits];
 
@@ -214,10 +223,11 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	struct grey_question *ask = &q->grey;
 	char *p;
 
-	if (!g->enabled || f->stage != STAGE_RCPT || f->authenticated || f->greylist_done ||
+	if (!g->enabled || f->stage != STAGE_RCPT || f->user[0] != '\0' || f->greylist_done ||
 	    free_recipient(f->recipient))
 		return;
 	ask->asked = true;
+	ask->observed = r->observe;
 	ask->when_down = g->hold_when_down;
 	ask->record = request_record(r, f, PER_POOL, q);
 	ask->delay_us = g->delay_us;
@@ -237,11 +247,19 @@ bool
 plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	q->deadline_us = 0;
+	q->peek = false;
 	q->nrecords = q->nhits = 0;
 	q->grey.asked = false;
-	if (ruleset_exempt(r, &f->client))
-		return false;
 	memcpy(q->generation, r->generation, sizeof q->generation);
+	if (ruleset_blocked(r, &f->client, f->user))
+		return false;
+	if (ruleset_exempt(r, &f->client, f->user)) {
+		/* Exempt by Redis: asks nothing but whether that still holds. */
+		if (exceptions_listed(r->exceptions, &f->client, f->user) != LISTED_EXEMPT)
+			return false;
+		(void)request_record(r, f, PER_ADDRESS, q);
+		return true;
+	}
 	plan_hits(r, f, q);
 	plan_greylist(r, f, q);
 	return q->nhits > 0 || q->grey.asked;
@@ -250,7 +268,8 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 struct plan_steps
 plan_steps(const struct ruleset *r)
 {
-	struct plan_steps s = {.rcpt = r->greylist.enabled};
+	struct plan_steps s = {
+	    .rcpt = r->greylist.enabled || exceptions_about_users(r->exceptions)};
 
 	for (unsigned i = 0; i < r->nlimits; i++) {
 		const struct limit *l = &r->limits[i];
@@ -280,5 +299,5 @@ plan_done(const struct ruleset *r, const struct facts *f)
 {
 	struct plan_steps s = plan_steps(r);
 
-	return ruleset_exempt(r, &f->client) || (!s.rcpt && !s.close);
+	return ruleset_exempt(r, &f->client, f->user) || (!s.rcpt && !s.close);
 }

@@ -1,5 +1,5 @@
 /*
- * ruleset.c - the built-in limits, and how the layers lie over each other.
+ * ruleset.c - the built-in limits, and the whole that limits and greylisting make.
  */
 #include <string.h>
 
@@ -33,6 +33,9 @@ ruleset_defaults(struct ruleset *r)
 	r->address_v6 = 64;
 	r->network_v4 = 24;
 	r->network_v6 = 64;
+	r->valid_until_us = INT64_MAX;
+	(void)reply_parse(
+	    "421 4.7.1 Not accepted from your address for now", &r->block_reply, err, sizeof err);
 	r->greylist.delay_us = 5 * MINUTE;
 	r->greylist.window_us = DAY;
 	r->greylist.keep_us = 35 * DAY;
@@ -72,7 +75,7 @@ ruleset_limit_add(struct ruleset *r, const char *name)
  * earlier would lock correct senders out for ever. */
 #define GREY_WINDOW_SLACK (30 * MINUTE)
 
-static bool
+bool
 greylist_finish(const struct greylist *g, char *err, size_t errlen)
 {
 	if (!g->enabled)
@@ -99,67 +102,27 @@ ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 }
 
 bool
-ruleset_exempt(const struct ruleset *r, const struct addr *client)
+ruleset_exempt(const struct ruleset *r, const struct addr *client, const char *user)
 {
+	enum listed l;
+
 	/* no address is local submission: nobody floods through the host's own sendmail(1) */
-	return client->family == ADDR_NONE ||
-	    (r->exempt != NULL && netset_contains(r->exempt, client));
+	if (client->family == ADDR_NONE)
+		return true;
+	l = exceptions_listed(r->exceptions, client, user);
+	return l == LISTED_EXEMPT ||
+	    (l == LISTED_NOT && r->exempt != NULL && netset_contains(r->exempt, client));
 }
 
-/* Puts prev's idea of the limit (or none) into out. */
-static void
-keep_previous(struct ruleset *out, const struct ruleset *prev, const char *name)
+bool
+ruleset_blocked(const struct ruleset *r, const struct addr *client, const char *user)
 {
-	for (unsigned i = 0; i < prev->nlimits; i++)
-		if (strcmp(prev->limits[i].name, name) == 0) {
-			struct limit *l = ruleset_limit_add(out, name);
-
-			if (l != NULL)
-				*l = prev->limits[i];
-			return;
-		}
-}
-
-/* Why the entry cannot be used, in err; or true, and *l is the finished limit. */
-static bool
-overlay_limit(struct limit *l, const struct overlay_entry *e, char *err, size_t errlen)
-{
-	return limit_set_words(l, e->words, err, errlen) && limit_finish(l, err, errlen);
+	return client->family != ADDR_NONE &&
+	    exceptions_listed(r->exceptions, client, user) == LISTED_BLOCKED;
 }
 
 void
-ruleset_overlay(const struct ruleset *base, const struct ruleset *prev, const char *generation,
-    const struct overlay_entry *entries, unsigned nentries, struct ruleset *out,
-    ruleset_report *report, void *ctx)
+ruleset_deinit(struct ruleset *r)
 {
-	char err[LIMIT_ERR_MAX];
-
-	*out = *base;
-	memset(out->generation, 0, sizeof out->generation);
-	strncpy(out->generation, generation, GENERATION_MAX);
-	for (unsigned i = 0; i < nentries; i++) {
-		const struct overlay_entry *e = &entries[i];
-		struct limit changed, *slot;
-
-		if (!limit_name_valid(e->name)) {
-			report(ctx, e->name, "not a limit's name ([a-z0-9-], at most 32)");
-			continue;
-		}
-		slot = ruleset_limit(out, e->name);
-		if (slot == NULL && out->nlimits == LIMITS_MAX) {
-			report(ctx, e->name, "too many limits (at most 16)");
-			continue;
-		}
-		if (slot != NULL)
-			changed = *slot;
-		else
-			limit_init(&changed, e->name);
-		if (overlay_limit(&changed, e, err, sizeof err)) {
-			slot = ruleset_limit_add(out, e->name);
-			*slot = changed;
-		} else {
-			report(ctx, e->name, err);
-			keep_previous(out, prev != NULL ? prev : base, e->name);
-		}
-	}
+	exceptions_free(&r->exceptions);
 }

@@ -9,8 +9,6 @@
 #include "lua.h"
 #include "weir/units.h"
 
-/* More entries than LIMITS_MAX, so that one too many is reported and not silently missed. */
-#define OVERLAY_ENTRIES_MAX 64
 #define OVERLAY_BYTES_MAX 1024
 
 /* Beyond it Lua's numbers are not exact, and ours never get there. */
@@ -26,7 +24,7 @@ ask_names_init(struct ask_names *n)
 /* --- a command in the making --------------------------------------------------------------- */
 
 #define ARGS_MAX \
-	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 7 + REQUEST_RECORDS_MAX + 8 * REQUEST_HITS_MAX + 4)
+	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 8 + REQUEST_RECORDS_MAX + 8 * REQUEST_HITS_MAX + 5)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
 	((1 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
@@ -163,6 +161,7 @@ ask_command(const struct site *s, const struct ask_names *n, bool text, const st
 	arg_number(&a, totals_record(q) + 1);
 	arg_number(&a, q->nrecords);
 	arg_number(&a, q->nhits);
+	arg_number(&a, q->peek);
 	for (unsigned i = 0; i < q->nrecords; i++)
 		arg_number(&a, (q->records[i].ttl_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 	for (unsigned i = 0; i < q->nhits; i++)
@@ -172,6 +171,7 @@ ask_command(const struct site *s, const struct ask_names *n, bool text, const st
 		arg_number(&a, q->grey.delay_us);
 		arg_number(&a, q->grey.window_us);
 		arg_number(&a, q->grey.keep_us);
+		arg_number(&a, q->grey.observed);
 	}
 	return arg_end(&a, len);
 }
@@ -267,7 +267,16 @@ ask_answer(const redisReply *r, const struct request *q, struct answer *out, cha
 	return ASK_OK;
 }
 
-/* --- the limits in Redis ------------------------------------------------------------------ */
+/* --- what Redis lays over the file -------------------------------------------------------- */
+
+/* Where the entries begin in load.lua's reply. */
+#define LOAD_HEAD (2 + 2 * SECTIONS)
+
+static const unsigned section_max[SECTIONS] = {
+    [SECTION_LIMITS] = OVERLAY_LIMITS_MAX,
+    [SECTION_OVERRIDES] = OVERRIDES_MAX,
+    [SECTION_LISTS] = LISTED_MAX,
+};
 
 char *
 ask_load_command(const struct site *s, const struct ask_names *n, bool text, size_t *len)
@@ -276,47 +285,75 @@ ask_load_command(const struct site *s, const struct ask_names *n, bool text, siz
 	struct args a;
 
 	arg_begin(&a, text, n->load, lua_load);
-	arg_number(&a, 2);
+	arg_number(&a, 2 + SECTIONS);
 	arg_copy(&a, key, site_key(s, "generation", NULL, key));
-	arg_copy(&a, key, site_key(s, "limits", NULL, key));
-	arg_number(&a, OVERLAY_ENTRIES_MAX);
+	arg_copy(&a, key, site_key(s, "format", NULL, key));
+	for (int i = 0; i < SECTIONS; i++)
+		arg_copy(&a, key, site_key(s, section_name((enum overlay_section)i), NULL, key));
 	arg_number(&a, OVERLAY_BYTES_MAX);
+	for (int i = 0; i < SECTIONS; i++)
+		arg_number(&a, section_max[i]);
 	return arg_end(&a, len);
 }
 
-/* One block: the entries, then their bytes. A NUL within ends the string early. */
+/* All entries and then their bytes in one block, which the first section's pointer owns. A NUL
+ * within ends the string early. */
 static bool
 overlay_fill(const redisReply *r, struct overlay *out)
 {
-	size_t n = r->elements / 2, bytes = 0;
+	size_t n = (r->elements - LOAD_HEAD) / 2, bytes = 0, at = LOAD_HEAD;
+	struct overlay_entry *entries;
 	char *text;
 
-	for (size_t i = 1; i < r->elements; i++) {
+	for (size_t i = LOAD_HEAD; i < r->elements; i++) {
 		const redisReply *e = r->element[i];
 
 		if (e == NULL || e->type != REDIS_REPLY_STRING || e->len > OVERLAY_BYTES_MAX)
 			return false;
 		bytes += e->len + 1;
 	}
-	if (n == 0)
-		return true;
-	out->entries = calloc(1, n * sizeof *out->entries + bytes);
-	if (out->entries == NULL)
+	entries = calloc(1, (n + 1) * sizeof *entries + bytes);
+	if (entries == NULL)
 		return false;
-	out->nentries = (unsigned)n;
-	text = (char *)(out->entries + n);
-	for (size_t i = 1; i < r->elements; i++) {
-		const redisReply *e = r->element[i];
-		struct overlay_entry *entry = &out->entries[(i - 1) / 2];
+	text = (char *)(entries + n + 1);
+	for (int s = 0; s < SECTIONS; s++) {
+		out->entries[s] = entries;
+		entries += out->n[s];
+		for (unsigned i = 0; i < 2 * out->n[s]; i++, at++) {
+			const redisReply *e = r->element[at];
+			struct overlay_entry *entry = &out->entries[s][i / 2];
 
-		memcpy(text, e->str, e->len);
-		if (i % 2 == 1)
-			entry->name = text;
-		else
-			entry->words = text;
-		text += e->len + 1;
+			memcpy(text, e->str, e->len);
+			if (i % 2 == 0)
+				entry->name = text;
+			else
+				entry->words = text;
+			text += e->len + 1;
+		}
 	}
 	return true;
+}
+
+/* The numbers before the entries. */
+static bool
+overlay_head(const redisReply *r, struct overlay *out)
+{
+	size_t entries = 0;
+
+	if (!generation_at(r, 0, out->generation) || !number_at(r, 1, NUMBER_MAX, &out->format))
+		return false;
+	for (unsigned s = 0; s < SECTIONS; s++) {
+		const redisReply *total = r->element[3 + 2 * s];
+		int64_t kept;
+
+		if (!number_at(r, 2 + 2 * s, section_max[s], &kept) || total == NULL ||
+		    total->type != REDIS_REPLY_INTEGER || total->integer < -1)
+			return false;
+		out->n[s] = (unsigned)kept;
+		out->total[s] = total->integer;
+		entries += (size_t)kept;
+	}
+	return r->elements == LOAD_HEAD + 2 * entries;
 }
 
 enum ask_outcome
@@ -325,9 +362,26 @@ ask_overlay(const redisReply *r, struct overlay *out, char why[SITE_WHY_MAX])
 	memset(out, 0, sizeof *out);
 	if (r->type == REDIS_REPLY_ERROR)
 		return error_reply(r, why);
-	if (r->type != REDIS_REPLY_ARRAY || r->elements % 2 != 1 ||
-	    r->elements > 2 * OVERLAY_ENTRIES_MAX + 1 || !generation_at(r, 0, out->generation) ||
+	if (r->type != REDIS_REPLY_ARRAY || r->elements < LOAD_HEAD || !overlay_head(r, out) ||
 	    !overlay_fill(r, out))
 		return bad(why, "unexpected reply");
 	return ASK_OK;
+}
+
+/* --- what this weir-milter tells of itself ------------------------------------------------ */
+
+char *
+ask_publish_command(
+    const struct site *s, bool life, const char *const *pairs, unsigned n, size_t *len)
+{
+	char key[SITE_KEY_MAX];
+	struct args a = {.n = 0};
+
+	arg_text(&a, life ? "PEXPIRE" : "HSET");
+	arg_copy(&a, key, site_key(s, "node", s->node, key));
+	if (life)
+		arg_number(&a, PUBLISH_LIFE_US / USEC_PER_MSEC);
+	for (unsigned i = 0; !life && i < 2 * n && i < 2 * PUBLISH_PAIRS_MAX; i++)
+		arg_text(&a, pairs[i]);
+	return arg_end(&a, len);
 }

@@ -36,4 +36,9 @@ char *ask_load_command(const struct site *s, const struct ask_names *n, bool tex
 /* On ASK_OK the overlay is to be freed with overlay_free(). */
 enum ask_outcome ask_overlay(const redisReply *r, struct overlay *out, char why[SITE_WHY_MAX]);
 
+/* HSET PREFIX:node:NODE of at most PUBLISH_PAIRS_MAX pairs, or (life) its PEXPIRE. */
+#define PUBLISH_PAIRS_MAX 24
+char *ask_publish_command(
+    const struct site *s, bool life, const char *const *pairs, unsigned n, size_t *len);
+
 #endif

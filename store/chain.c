@@ -7,39 +7,39 @@
 #include "clock.h"
 #include "weir/redis.h"
 
-/* So long a refusal is repeated without asking: one that Redis has taken back (weirctl clear,
- * a token returned early by a changed limit) must not outlive it noticeably. */
-#define REFUSAL_MAX_US USEC_PER_SEC
-
 struct chain {
 	struct store store; /* first: a struct store * points here */
 	struct store *redis, *local;
 	struct zone *zone;
 };
 
-/* A bucket that is enforced and asked for one. For more than one, "not before" says nothing
+/* A bucket that is asked for one. For more than one, "not before" says nothing
  * about a cheaper question. */
 static bool
 cacheable(const struct hit *h)
 {
-	return h->limit->count != COUNT_SESSIONS && h->limit->action != ACTION_LOG && h->cost == 1;
+	return h->limit->count != COUNT_SESSIONS && h->cost == 1;
 }
 
 static bool
 refused_lately(const struct chain *me, const struct request *q, int64_t now, struct answer *out)
 {
+	/* a shadow limit counts refused attempts too, and its count is in Redis */
+	for (unsigned i = 0; i < q->nhits; i++)
+		if (q->hits[i].limit->action == ACTION_LOG)
+			return false;
 	for (unsigned i = 0; i < q->nhits; i++) {
 		const struct hit *h = &q->hits[i];
-		int64_t until = cacheable(h) ? zone_refusal_get(me->zone, q, i, now) : 0;
+		int64_t fits = cacheable(h) ? zone_refusal_get(me->zone, q, i, now) : 0;
 
-		if (until <= now)
+		if (fits <= now)
 			continue;
 		memset(out, 0, sizeof *out);
 		out->source = ANSWER_CACHE;
 		out->now_us = now;
 		out->hits[i].over = true;
 		out->hits[i].used = (h->limit->burst + h->cost) * MICRO;
-		out->hits[i].wait_us = until - now;
+		out->hits[i].wait_us = fits - now;
 		return true;
 	}
 	return false;
@@ -52,9 +52,26 @@ remember(const struct chain *me, const struct request *q, int64_t now, const str
 		int64_t wait = a->hits[i].wait_us;
 
 		if (a->hits[i].over && cacheable(&q->hits[i]) && wait > 0)
-			zone_refusal_put(
-			    me->zone, q, i, now + (wait < REFUSAL_MAX_US ? wait : REFUSAL_MAX_US));
+			zone_refusal_put(me->zone, q, i, now, now + wait);
 	}
+}
+
+/* Redis is silent. Greylisting goes on with what this host remembers only if that is wanted: it
+ * would hold back once more everybody who passed before. */
+static enum store_status
+ask_zone(const struct chain *me, const struct request *q, int64_t now_us, struct answer *out)
+{
+	struct request limits_only;
+	enum store_status status;
+
+	if (q->grey.asked && !q->grey.when_down) {
+		limits_only = *q;
+		limits_only.grey.asked = false;
+		q = &limits_only;
+	}
+	status = store_ask(me->local, q, now_us, out);
+	out->source = ANSWER_ZONE;
+	return status;
 }
 
 static enum store_status
@@ -65,16 +82,14 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 	int64_t now = now_us > 0 ? now_us : clock_real_us();
 	enum store_status status;
 
-	if (refused_lately(me, q, now, out))
+	if (!q->peek && refused_lately(me, q, now, out))
 		return STORE_OK;
 	status = store_ask(me->redis, q, now_us, out);
 	if (status == STORE_OK && !out->charged)
 		remember(me, q, now, out);
 	if (status != STORE_DOWN)
 		return status;
-	status = store_ask(me->local, q, now_us, out);
-	out->source = ANSWER_ZONE;
-	return status;
+	return ask_zone(me, q, now_us, out);
 }
 
 static void
@@ -91,6 +106,12 @@ load(struct store *s, int64_t deadline_us, struct overlay *out)
 }
 
 static void
+publish(struct store *s, const char *const *pairs, unsigned n)
+{
+	store_publish(((struct chain *)s)->redis, pairs, n);
+}
+
+static void
 close_store(struct store *s)
 {
 	struct chain *me = (struct chain *)s;
@@ -103,7 +124,7 @@ close_store(struct store *s)
 struct store *
 chain_store_open(struct store *redis, struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, close_store};
 	struct chain *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

@@ -15,6 +15,8 @@
 
 #include "clock.h"
 #include "keeper.h"
+#include "lua.h"
+#include "sha1.h"
 #include "thread.h"
 #include "wire.h"
 
@@ -89,22 +91,29 @@ usable(const redisReply *r)
 	return r->type != REDIS_REPLY_ERROR || strncmp(r->str, "WRONGTYPE", 9) == 0;
 }
 
-/* Connects, and proves that Redis lets us write: a replica, one that is loading or one that is
- * out of memory is as bad as none. */
+/* Connects, and proves that Redis lets us do what a question does: a replica, one that is
+ * loading, out of memory, or without the rights for our scripts is as bad as none. */
 static bool
 probe(struct keeper *k)
 {
-	char key[SITE_KEY_MAX];
-	const char *argv[] = {"SET", key, "1", "PX", PROBE_LIFE_MS};
-	redisReply *r = NULL;
-	bool ok;
+	char key[SITE_KEY_MAX], open[SITE_KEY_MAX], sha[SHA1_TEXT_MAX];
+	bool ok = false;
 
 	site_key(k->site, "probe", k->site->node, key);
-	if (connected(k) && send_words(k, 5, argv))
-		r = next_reply(k);
-	ok = r != NULL && r->type == REDIS_REPLY_STATUS;
-	if (r != NULL)
-		freeReplyObject(r);
+	snprintf(open, sizeof open, "%.*s:open", SITE_KEY_MAX - 6, key);
+	sha1_text(lua_probe, sha);
+	for (int text = 0; text < 2 && !ok && connected(k); text++) {
+		const char *argv[] = {text ? "EVAL" : "EVALSHA", text ? lua_probe : sha, "2", key,
+		    open, PROBE_LIFE_MS};
+		redisReply *r = send_words(k, 6, argv) ? next_reply(k) : NULL;
+
+		ok = r != NULL && r->type == REDIS_REPLY_INTEGER;
+		if (r == NULL || r->type != REDIS_REPLY_ERROR ||
+		    strncmp(r->str, "NOSCRIPT", 8) != 0)
+			text = 1;
+		if (r != NULL)
+			freeReplyObject(r);
+	}
 	if (!ok) {
 		wire_close(&k->wire);
 		target_refresh(k->site->target);

@@ -6,5 +6,8 @@
 
 extern const char lua_ask[];
 extern const char lua_load[];
+extern const char lua_probe[];
+extern const char lua_change[];
+extern const char lua_rollback[];
 
 #endif

@@ -9,7 +9,7 @@
 void
 overlay_free(struct overlay *o)
 {
-	/* names and words lie in the same block, behind the entries */
-	free(o->entries);
+	/* all sections, names and words lie in one block, which begins with the first */
+	free(o->entries[0]);
 	memset(o, 0, sizeof *o);
 }

@@ -13,7 +13,7 @@
 #include "lane.h"
 
 /* A key of the wrong type fails each question about it: one line in so long is enough. */
-#define WRONGKEY_EVERY_US (600 * USEC_PER_SEC)
+#define NOTE_EVERY_US (600 * USEC_PER_SEC)
 
 struct redis_store {
 	struct store store; /* first: a struct store * points here */
@@ -21,7 +21,6 @@ struct redis_store {
 	struct ask_names names;
 	struct lane *lane;
 	struct keeper *keeper;
-	_Atomic int64_t wrongkey_us; /* when the last notice about one was given, 0 = never */
 };
 
 /* --- what a reply means ------------------------------------------------------------------- */
@@ -36,10 +35,7 @@ failed(struct redis_store *me, const char *why)
 static void
 wrong_key(struct redis_store *me, const char *key)
 {
-	int64_t now = clock_mono_us(), last = atomic_load(&me->wrongkey_us);
-
-	if ((last == 0 || now - last >= WRONGKEY_EVERY_US) &&
-	    atomic_compare_exchange_strong(&me->wrongkey_us, &last, now))
+	if (zone_note_due(me->site.zone, ZONE_NOTE_WRONGKEY, clock_mono_us(), NOTE_EVERY_US))
 		site_say(&me->site, LOG_WARNING, "holds something else than weir's at ", key,
 		    ": delete it; until then who is counted there is counted on this host");
 }
@@ -73,11 +69,13 @@ call(struct redis_store *me, char *cmd, size_t len, int64_t deadline_us)
 {
 	char why[WIRE_WHY_MAX];
 	redisReply *r = NULL;
+	int64_t start = clock_mono_us();
 
 	if (cmd == NULL) /* our memory, not Redis' fault */
 		return NULL;
 	if (lane_call(me->lane, cmd, len, deadline_us, &r, why) == LANE_FAILED)
 		failed(me, why);
+	zone_latency_add(me->site.zone, clock_mono_us() - start);
 	return r;
 }
 
@@ -175,6 +173,13 @@ release(struct store *s, uint64_t lease)
 
 /* --- the rest ----------------------------------------------------------------------------- */
 
+/* What an ACL makes Redis say, of a command and of one in a script. */
+static bool
+no_right(const char *why)
+{
+	return strncmp(why, "NOPERM", 6) == 0 || strstr(why, "user executing the script") != NULL;
+}
+
 static enum store_status
 load(struct store *s, int64_t deadline_us, struct overlay *out)
 {
@@ -198,7 +203,33 @@ load(struct store *s, int64_t deadline_us, struct overlay *out)
 	}
 	if (outcome != ASK_OK)
 		overlay_free(out);
-	return settle(me, outcome, why);
+	if (outcome != ASK_BAD || !no_right(why))
+		return settle(me, outcome, why);
+	/* No failure for the breaker: questions are answered. But changes there are not seen. */
+	if (zone_note_due(me->site.zone, ZONE_NOTE_LOAD, clock_mono_us(), NOTE_EVERY_US))
+		site_say(&me->site, LOG_WARNING, "does not let the limits be read (", why,
+		    "): those in force stay");
+	return STORE_DOWN;
+}
+
+/* One command of its own each: others read either the old words or the new. */
+static void
+publish(struct store *s, const char *const *pairs, unsigned n)
+{
+	struct redis_store *me = (struct redis_store *)s;
+	int64_t until = deadline(me, 0);
+
+	if (zone_breaker_open(me->site.zone))
+		return;
+	for (int life = 0; life < 2; life++) {
+		size_t len = 0;
+		char *cmd = ask_publish_command(&me->site, life == 1, pairs, n, &len);
+		redisReply *r = call(me, cmd, len, until);
+
+		if (r == NULL)
+			return;
+		freeReplyObject(r);
+	}
 }
 
 static void
@@ -216,7 +247,7 @@ struct store *
 redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker, const char *node,
     store_notice *notice, void *ctx)
 {
-	static const struct store_ops ops = {ask, release, load, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, close_store};
 	struct redis_store *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

@@ -106,6 +106,8 @@ site_failed(const struct site *s, const char *why)
 {
 	if (!zone_breaker_failed(s->zone, clock_real_us()))
 		return false;
+	zone_stat_add(s->zone, ZONE_REDIS_LOST, 1);
+	zone_stat_set(s->zone, ZONE_REDIS_LOST_AT, clock_real_us());
 	site_say(
 	    s, LOG_WARNING, "does not answer (", why, "): counting on this host until it is back");
 	return true;

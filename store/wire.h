@@ -21,8 +21,8 @@
 
 #include "target.h"
 
-#define WIRE_ELEMENTS_MAX 1024
-#define WIRE_BYTES_MAX (1024 * 1024)
+#define WIRE_ELEMENTS_MAX (2 * (OVERLAY_LIMITS_MAX + OVERRIDES_MAX + LISTED_MAX) + 64)
+#define WIRE_BYTES_MAX (8 * 1024 * 1024)
 #define WIRE_WHY_MAX 160
 
 struct wire {

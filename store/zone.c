@@ -313,15 +313,18 @@ shard_of_bit(struct zone *z, uint64_t bit)
 }
 
 void
-zone_refusal_put(struct zone *z, const struct request *q, unsigned hit, int64_t until_us)
+zone_refusal_put(
+    struct zone *z, const struct request *q, unsigned hit, int64_t now_us, int64_t fits_us)
 {
-	struct entry e = {.key = refusal_key(z, q, hit), .value = until_us, .kind = ENTRY_REFUSAL};
+	struct entry e = {.key = refusal_key(z, q, hit),
+	    .value = fits_us,
+	    .time_us = now_us,
+	    .kind = ENTRY_REFUSAL};
 	uint64_t bit = zone_shard(z, e.key);
 
 	e.generation = generation_hash(z, q);
 	zone_lock(z, bit);
-	e.time_us = shard_of_bit(z, bit)->now_us;
-	zone_put(z, &e, e.time_us);
+	zone_put(z, &e, now_us);
 	zone_unlock(z, bit);
 }
 
@@ -329,7 +332,7 @@ int64_t
 zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, int64_t now_us)
 {
 	uint64_t key = refusal_key(z, q, hit), bit = zone_shard(z, key);
-	int64_t now = zone_clock(now_us), until = 0;
+	int64_t now = zone_clock(now_us), fits = 0;
 	const struct entry *e;
 
 	zone_lock(z, bit);
@@ -337,8 +340,8 @@ zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, int64_t 
 	e = zone_find(z, key);
 	/* A clock that went back would stretch the refusal, so then the store is asked anew. */
 	if (e != NULL && e->generation == generation_hash(z, q) && now >= e->time_us &&
-	    now < e->value)
-		until = e->value;
+	    now < e->time_us + ZONE_REFUSAL_US && now < e->value)
+		fits = e->value;
 	zone_unlock(z, bit);
-	return until;
+	return fits;
 }

@@ -242,7 +242,7 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 {
 	struct zone_store *me = (struct zone_store *)s;
 	struct asking k = {.z = me->zone, .q = q, .a = out};
-	bool fits;
+	bool fits, held;
 
 	memset(out, 0, sizeof(*out));
 	find_keys(&k);
@@ -254,12 +254,17 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 		k.z->shard[__builtin_ctzll(left)].now_us = k.now;
 
 	fits = check_all(&k);
-	out->charged = fits && out->grey != GREY_NEW && out->grey != GREY_EARLY;
-	charge_buckets(&k, out->charged);
-	if (out->charged)
-		charge_session(&k, me->worker);
-	if (fits)
-		charge_grey(&k);
+	held = (out->grey == GREY_NEW || out->grey == GREY_EARLY) && !q->grey.observed;
+	out->charged = fits && !held;
+	if (!q->peek) {
+		/* a retry inside the delay costs nothing, not even a limit that only logs */
+		if (!held)
+			charge_buckets(&k, out->charged);
+		if (out->charged)
+			charge_session(&k, me->worker);
+		if (fits)
+			charge_grey(&k);
+	}
 	zone_unlock(k.z, k.shards);
 	return STORE_OK;
 }
@@ -280,6 +285,15 @@ load(struct store *s, int64_t deadline_us, struct overlay *out)
 	return STORE_OK;
 }
 
+/* Nobody else can look into this memory. */
+static void
+publish(struct store *s, const char *const *pairs, unsigned n)
+{
+	(void)s;
+	(void)pairs;
+	(void)n;
+}
+
 static void
 close_store(struct store *s)
 {
@@ -289,7 +303,7 @@ close_store(struct store *s)
 struct store *
 zone_store_open(struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, close_store};
 	struct zone_store *s;
 
 	if (worker >= z->workers)

@@ -27,7 +27,7 @@
 enum entry_kind {
 	ENTRY_BUCKET = 1, /* value: level in millionths at time_us */
 	ENTRY_SESSIONS, /* value: open sessions. Lives until it is 0 */
-	ENTRY_REFUSAL, /* value: until when (us since 1970); time_us: since when */
+	ENTRY_REFUSAL, /* value: when it fits again (us since 1970); time_us: since when */
 	ENTRY_KNOWN, /* a pool that passed the greylist; time_us: last seen */
 	ENTRY_TRIPLET /* waiting in the greylist; time_us: first seen */
 };
@@ -82,6 +82,9 @@ struct zone {
 	struct entry_set *sets;
 	struct lease_table *leases;
 	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
+	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
+	_Atomic int64_t noted_us[ZONE_NOTES]; /* when last, 0 = never */
+	_Atomic int64_t latencies[ZONE_LATENCIES];
 	struct shard shard[ZONE_SHARDS];
 };
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # check-imports.sh [SOURCE-DIRECTORY] - proves that includes go one way:
 #
-#	include <- policy <- store <- milter
+#	include <- policy <- store <- conf <- milter, ctl
 #
 # and that the headers of other people's libraries stay where they belong.
 set -u
@@ -20,7 +20,7 @@ function exists(path,   line, there) {
 }
 # Rooms from the bottom up; a file may include from its own and from those below.
 BEGIN {
-	nrooms = split("include policy store milter", rooms, " ")
+	nrooms = split("include policy store conf milter ctl", rooms, " ")
 	for (i = 1; i <= nrooms; i++)
 		level[rooms[i]] = i
 	# all that the vocabulary and the pure part may have of the system
@@ -45,12 +45,12 @@ FNR == 1 {
 	name = substr(name, 2)
 	sub(/[">].*/, "", name)
 
-	if (name ~ /^hiredis/ && room != "store")
+	if (name ~ /^hiredis/ && room != "store" && room != "ctl")
 		complain("<" name "> belongs to store/")
 	if (name ~ /^libmilter\// && FILENAME != "milter/engine_libmilter.c")
 		complain("<" name "> belongs to milter/engine_libmilter.c")
-	if (name ~ /^confuse\.h/ && room != "milter")
-		complain("<" name "> belongs to milter/")
+	if (name ~ /^confuse\.h/ && room != "conf")
+		complain("<" name "> belongs to conf/")
 	if (!quoted && level[room] <= level["policy"] && !(name in pure))
 		complain(room "/ has no use for <" name ">")
 	if (!quoted)
@@ -65,7 +65,8 @@ FNR == 1 {
 	# the lowest room that has it is meant; made headers stand in none
 	for (i = 1; i <= nrooms; i++)
 		if (name ~ "^" rooms[i] "/" || exists(rooms[i] "/" name)) {
-			if (i > level[room])
+			# milter and ctl stand side by side
+			if (i > level[room] || (room == "ctl" && rooms[i] == "milter"))
 				complain(room "/ must not include \"" name "\" of " rooms[i] "/")
 			break
 		}
@@ -77,4 +78,5 @@ END {
 			bad = 1
 		}
 	exit bad
-}' include/weir/*.h policy/*.[ch] store/*.[ch] milter/*.[ch] >&2
+}' include/weir/*.h policy/*.[ch] store/*.[ch] conf/*.[ch] milter/*.[ch] \
+    ctl/*.[ch] >&2

@@ -14,7 +14,7 @@ enum stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT };
 struct facts {
 	enum stage stage;
 	struct addr client;
-	bool authenticated; /* SASL, as the MTA says at MAIL */
+	const char *user; /* SASL login, as the MTA says at MAIL; "" = not authenticated */
 	bool message_counted; /* this transaction has been charged to the messages limits */
 	bool greylist_done; /* nothing more to ask of greylisting in this message */
 	const char *sender; /* "" is the null reverse-path */

@@ -41,6 +41,7 @@ struct hit {
 struct grey_question {
 	bool asked;
 	uint8_t record; /* the pool's */
+	bool observed; /* mode observe: who is held back is not, so all is charged */
 	bool when_down; /* Redis silent: ask the zone's memory; else let pass unasked */
 	int64_t delay_us, window_us, keep_us;
 	char key[GREY_KEY_MAX];
@@ -49,6 +50,7 @@ struct grey_question {
 struct request {
 	char generation[GENERATION_MAX + 1];
 	int64_t deadline_us; /* CLOCK_MONOTONIC; the store answers by then. 0: its own timeout */
+	bool peek; /* only look: nothing is charged or written, whatever the generation */
 	unsigned nrecords, nhits;
 	struct record records[REQUEST_RECORDS_MAX];
 	struct hit hits[REQUEST_HITS_MAX];
@@ -57,6 +59,10 @@ struct request {
 
 /* False when there is nothing to ask: the verdict is accept. deadline_us is left 0. */
 bool plan_request(const struct ruleset *r, const struct facts *f, struct request *out);
+
+/* The record of one kind that a client is counted in. */
+void plan_record(
+    const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out);
 
 /* What the milter must see of a session under this ruleset. */
 struct plan_steps {

@@ -8,6 +8,7 @@
 #define WEIR_RULESET_H
 
 #include "weir/addr.h"
+#include "weir/exceptions.h"
 #include "weir/limit.h"
 
 /* More limits than this is a configuration that nobody can reason about. */
@@ -32,7 +33,10 @@ struct ruleset {
 	unsigned address_v6; /* IPv6 counts per this prefix where IPv4 counts per address */
 	unsigned network_v4, network_v6; /* width of "network" */
 	const struct netset *exempt; /* owned by the configuration, outlives every ruleset */
+	struct reply block_reply; /* for clients that a list blocks */
 	struct greylist greylist;
+	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
+	struct exceptions *exceptions; /* of this ruleset alone; NULL = none */
 	unsigned nlimits;
 	struct limit limits[LIMITS_MAX];
 };
@@ -46,26 +50,70 @@ struct limit *ruleset_limit(struct ruleset *r, const char *name);
 /* As above, and makes a new one at the end if there is none; NULL when full. */
 struct limit *ruleset_limit_add(struct ruleset *r, const char *name);
 
-/* limit_finish() on all, and greylist's own rules. err names the limit. */
+/* Checks what only the whole can tell. */
+bool greylist_finish(const struct greylist *g, char *err, size_t errlen);
+
+/* limit_finish() on all, and greylist_finish(). err names the limit. */
 bool ruleset_finish(struct ruleset *r, char *err, size_t errlen);
 
-bool ruleset_exempt(const struct ruleset *r, const struct addr *client);
+/* In the file's list, in Redis' list, or without an address. user "" = not authenticated. */
+bool ruleset_exempt(const struct ruleset *r, const struct addr *client, const char *user);
+bool ruleset_blocked(const struct ruleset *r, const struct addr *client, const char *user);
 
-/* One entry of PREFIX:limits. Bytes as Redis sent them, NUL-terminated by the store. */
+/* --- what Redis lays over it ------------------------------------------------------------------ */
+
+/* The version of keys and words that this weir understands (PREFIX:format). */
+#define OVERLAY_FORMAT 1
+/* Entries of PREFIX:limits that are read; more than LIMITS_MAX, so that one too many is
+ * reported and not silently missed. */
+#define OVERLAY_LIMITS_MAX 64
+
+enum overlay_section {
+	SECTION_LIMITS, /* NAME or NAME:temporary -> words of a limit */
+	SECTION_OVERRIDES, /* "WHO NAME" -> words of a limit */
+	SECTION_LISTS, /* WHO -> action=exempt|block */
+	SECTIONS
+};
+
+/* "limits", "overrides", "lists": the name of the hash after PREFIX. */
+const char *section_name(enum overlay_section s);
+
+/* One field of such a hash, as Redis sent it, NUL-terminated by the store. */
 struct overlay_entry {
 	const char *name;
 	const char *words;
 };
 
-/* Called for each entry that is ignored. name may hold any bytes: escape it before printing. */
-typedef void ruleset_report(void *ctx, const char *name, const char *why);
+struct overlay {
+	char generation[GENERATION_MAX + 1];
+	int64_t format; /* above OVERLAY_FORMAT: written by a newer weir, and left alone */
+	unsigned n[SECTIONS];
+	int64_t total[SECTIONS]; /* in Redis: more than n when too many, -1 when it is no hash */
+	struct overlay_entry *entries[SECTIONS];
+};
 
 /*
- * base (the file's) + entries -> out. An entry that does not parse is reported and ignored: the
- * limit stays as prev (the ruleset in force; NULL = base) has it.
+ * Called for each entry that cannot be used. name may hold any bytes: escape it before printing.
+ * Returns the words that were good for this name before (they stay in force), or NULL.
  */
-void ruleset_overlay(const struct ruleset *base, const struct ruleset *prev, const char *generation,
-    const struct overlay_entry *entries, unsigned nentries, struct ruleset *out,
-    ruleset_report *report, void *ctx);
+typedef const char *ruleset_reject(
+    void *ctx, enum overlay_section s, const char *name, const char *why);
+
+/*
+ * base (the file's) + overlay -> out, at the time now_us (entries whose `until` has passed count
+ * for nothing). False: out of memory. out wants ruleset_deinit().
+ */
+bool ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now_us,
+    struct ruleset *out, ruleset_reject *reject, void *ctx);
+
+/* Frees what ruleset_overlay() allocated. Nothing for the built-in and the file's. */
+void ruleset_deinit(struct ruleset *r);
+
+/*
+ * Whether the entry could be used over r, in the words that weir-milter logs: what weirctl asks
+ * before it writes. words: without until, by, reason.
+ */
+bool ruleset_check_entry(const struct ruleset *r, enum overlay_section s, const char *name,
+    const char *words, char *err, size_t errlen);
 
 #endif

@@ -16,12 +16,7 @@ enum store_status {
 	STORE_DOWN /* no usable answer; whether anything was charged is unknown */
 };
 
-/* PREFIX:limits as it stands, for ruleset_overlay(). Freed with overlay_free(). */
-struct overlay {
-	char generation[GENERATION_MAX + 1];
-	unsigned nentries;
-	struct overlay_entry *entries;
-};
+/* Frees what store_load() allocated. */
 void overlay_free(struct overlay *o);
 
 /* How a store tells its owner of changes of state: one line each, no newline, safe to log. */
@@ -34,6 +29,7 @@ struct store_ops {
 	    struct store *, const struct request *, int64_t now_us, struct answer *);
 	void (*release)(struct store *, uint64_t lease);
 	enum store_status (*load)(struct store *, int64_t deadline_us, struct overlay *);
+	void (*publish)(struct store *, const char *const *pairs, unsigned n);
 	void (*close)(struct store *);
 };
 
@@ -61,6 +57,16 @@ static inline enum store_status
 store_load(struct store *s, int64_t deadline_us, struct overlay *out)
 {
 	return s->ops->load(s, deadline_us, out);
+}
+
+/* A published description lives so long. */
+#define PUBLISH_LIFE_US INT64_C(10000000)
+
+/* Lets others see how this weir-milter fares: n pairs of name and value. May be lost. */
+static inline void
+store_publish(struct store *s, const char *const *pairs, unsigned n)
+{
+	s->ops->publish(s, pairs, n);
 }
 
 /* Frees the store; *s becomes NULL. */

@@ -14,7 +14,8 @@ enum action { DO_ACCEPT, DO_REFUSE, DO_DEFER };
 /* Stable for ever: they stand in logs that people grep. */
 enum reason {
 	REASON_OK,
-	REASON_EXEMPT, /* client in an exempt network */
+	REASON_EXEMPT, /* client in an exempt network, or on Redis' list */
+	REASON_BLOCKED, /* client on Redis' list of blocked ones */
 	REASON_RATE, /* over a rate limit */
 	REASON_SESSIONS, /* too many open sessions */
 	REASON_GREYLIST, /* new or too early */

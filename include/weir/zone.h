@@ -20,6 +20,7 @@
 #define WEIR_ZONE_H
 
 #include "weir/store.h"
+#include "weir/units.h"
 
 #define ZONE_SIZE_MIN (INT64_C(256) * 1024)
 #define ZONE_SIZE_MAX (INT64_C(64) * 1024 * 1024 * 1024)
@@ -42,9 +43,14 @@ struct store *zone_store_open(struct zone *z, unsigned worker);
 
 /* --- refused a moment ago ---------------------------------------------------------------- */
 
-/* Remember that this hit does not fit before until_us. Valid for one generation only. */
-void zone_refusal_put(struct zone *z, const struct request *q, unsigned hit, int64_t until_us);
-/* When (in microseconds since 1970) it fits again, if that is later than now_us; else 0. */
+/* So long a refusal is repeated without asking: one that has been taken back (weirctl clear, a
+ * changed limit) must not outlive it noticeably. */
+#define ZONE_REFUSAL_US USEC_PER_SEC
+
+/* Remember that this hit does not fit before fits_us. Valid for one generation only. */
+void zone_refusal_put(
+    struct zone *z, const struct request *q, unsigned hit, int64_t now_us, int64_t fits_us);
+/* fits_us, if that is remembered and later than now_us; else 0. */
 int64_t zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, int64_t now_us);
 
 /* --- leases: one for each open session that is counted ------------------------------------ */
@@ -90,5 +96,37 @@ bool zone_breaker_failed(struct zone *z, int64_t now_us);
 bool zone_breaker_ok(struct zone *z);
 /* When it opened, microseconds since 1970. */
 int64_t zone_breaker_since(struct zone *z);
+
+/* --- statistics of all workers ------------------------------------------------------------- */
+
+enum zone_counter {
+	ZONE_DECISIONS, /* verdicts */
+	ZONE_REFUSED, /* of these not accepted */
+	ZONE_REDIS_LOST, /* the breaker opened */
+	ZONE_REDIS_LOST_AT, /* ... last, microseconds since 1970 */
+	ZONE_COUNTERS
+};
+
+void zone_stat_add(struct zone *z, enum zone_counter c, int64_t n);
+void zone_stat_set(struct zone *z, enum zone_counter c, int64_t value);
+int64_t zone_stat(struct zone *z, enum zone_counter c);
+
+/* Things that one worker says for all. */
+enum zone_note {
+	ZONE_NOTE_WRONGKEY, /* a key holds something else than weir's */
+	ZONE_NOTE_LOAD, /* the limits in Redis cannot be read */
+	ZONE_NOTES
+};
+
+/* True for the one caller that shall say it: nobody has for every_us. */
+bool zone_note_due(struct zone *z, enum zone_note n, int64_t now_us, int64_t every_us);
+
+/* Redis round trips, in classes a quarter of a power of two wide. */
+#define ZONE_LATENCIES 96
+void zone_latency_add(struct zone *z, int64_t us);
+/* The counts since the start, by class. */
+void zone_latencies(struct zone *z, int64_t out[ZONE_LATENCIES]);
+/* The upper bound of the class that holds this share (0..1) of the counts; 0 without any. */
+int64_t zone_latency_quantile(const int64_t counts[ZONE_LATENCIES], double share);
 
 #endif

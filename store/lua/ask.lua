@@ -9,29 +9,32 @@
 --       2                 now in microseconds; 0 = Redis' own clock
 --       3, 4              lease member ("" = do not add one), its life in microseconds
 --       5                 record that keeps the totals (1..R)
---       6, 7              R, H
+--       6, 7, 8           R, H; 1 = only look: whatever the generation, nothing is written
 --       then R            record's life in milliseconds
 --       then H times 8    record (1..R); index in KEYS of the set of leases, 0 = bucket;
 --                         limit's name; 1 = enforced, 0 = action=log; cost;
 --                         rate (sessions: max); period in microseconds; burst
---       then 4, if asked  the pool's record; delay, window, keep in microseconds
+--       then 5, if asked  the pool's record; delay, window, keep in microseconds; 1 = who is
+--                         held back is not (mode observe), so all is charged
 -- Returns {1, generation}: another generation is in force; nothing was written.
 --         {0, now, charged, grey, grey_wait, used of hit 1, ... used of hit H}
 --         grey as enum grey_state; used in millionths, with this hit counted.
 --         error "WRONGKEY key": somebody put another type there; nothing was charged.
 --
 -- A record has, for each limit, NAME = "level time" (millionths, microseconds); first and last
--- (microseconds), ok and refused (whole requests); a pool's also known (microseconds).
+-- (microseconds), ok and refused (whole requests), refusal = "NAME time" of the last one by a
+-- limit, in the record that keeps the totals; a pool's also known (microseconds).
 -- Whatever is not of that form counts as empty. Nothing is written before all has been read.
 
 local floor, match, format = math.floor, string.match, string.format
 local call, pcall = redis.call, redis.pcall
 local NEW, EARLY, PASSED, KNOWN = 1, 2, 3, 4
 
+local peek = ARGV[8] == '1'
 local generation = pcall('GET', KEYS[1])
 generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
 generation = string.sub(generation, 1, 24)
-if generation ~= ARGV[1] then
+if generation ~= ARGV[1] and not peek then
 	return {1, generation}
 end
 
@@ -68,7 +71,7 @@ end
 -- What is to be read, gathered by record, so that each is read once.
 local member, lease_us, total = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local nrecords, nhits = tonumber(ARGV[6]), tonumber(ARGV[7])
-local at = 8
+local at = 9
 local records, hits = {}, {}
 for i = 1, nrecords do
 	records[i] = {key = KEYS[1 + i], ttl = tonumber(ARGV[at]), want = {}, set = {}}
@@ -89,10 +92,11 @@ for i = 1, nhits do
 	end
 	at = at + 8
 end
-local pool, grey_key, delay, window, keep
+local pool, grey_key, delay, window, keep, observed
 if ARGV[at] then
 	pool = records[tonumber(ARGV[at])]
 	delay, window, keep = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+	observed = ARGV[at + 4] == '1'
 	grey_key = KEYS[#KEYS]
 	pool.want[#pool.want + 1] = 'known'
 	pool.known = #pool.want
@@ -113,7 +117,7 @@ for i = 1, nrecords do
 end
 
 -- Each hit by itself. The operations and their order are bucket_drained()'s in policy/limit.c.
-local fits, room = true, false
+local fits, room, refusal = true, false, nil
 for i = 1, nhits do
 	local hit = hits[i]
 	if hit.open == 0 then
@@ -129,11 +133,11 @@ for i = 1, nhits do
 		hit.over = hit.used > hit.burst * 1000000
 	else
 		local key = KEYS[hit.open]
-		local r = pcall('ZREMRANGEBYSCORE', key, '-inf', stamp)
+		local r = pcall('ZCOUNT', key, '(' .. stamp, '+inf')
 		if failed(r) then
 			return refuse(key, r)
 		end
-		local others = call('ZCARD', key)
+		local others = r
 		-- a renewal may have come before the question
 		if others >= hit.rate and member ~= '' and call('ZSCORE', key, member) then
 			others = others - 1
@@ -142,7 +146,7 @@ for i = 1, nhits do
 		hit.over = others + 1 > hit.rate
 	end
 	if hit.over and hit.enforced then
-		fits = false
+		fits, refusal = false, refusal or hit.name
 	end
 	if hit.open ~= 0 and not hit.over then
 		room = true
@@ -176,12 +180,22 @@ if pool then
 		end
 	end
 end
-local charged = fits and grey ~= NEW and grey ~= EARLY
+-- a retry inside the delay costs nothing, not even a limit that only logs
+local held = (grey == NEW or grey == EARLY) and not observed
+local charged = fits and not held
+
+local answer = {0, now, charged and 1 or 0, grey, grey_wait}
+for i = 1, nhits do
+	answer[5 + i] = hits[i].used
+end
+if peek then
+	return answer
+end
 
 -- From here on nothing can be refused any more: write.
 for i = 1, nhits do
 	local hit = hits[i]
-	local charge = hit.enforced and charged or not hit.enforced and not hit.over
+	local charge = hit.enforced and charged or not (hit.enforced or hit.over or held)
 	if hit.open == 0 then
 		local set = hit.record.set
 		if charge or hit.repair then
@@ -190,6 +204,7 @@ for i = 1, nhits do
 		end
 	elseif charged and room and member ~= '' then
 		-- in the set of a shadow limit too: it is the count of what is open
+		call('ZREMRANGEBYSCORE', KEYS[hit.open], '-inf', stamp)
 		call('ZADD', KEYS[hit.open], format('%.0f', now + lease_us), member)
 		call('PEXPIRE', KEYS[hit.open], format('%.0f', lease_us / 1000))
 	end
@@ -221,6 +236,10 @@ do
 	set[#set + 1] = stamp
 	set[#set + 1] = count
 	set[#set + 1] = format('%.0f', before + 1)
+	if refusal then
+		set[#set + 1] = 'refusal'
+		set[#set + 1] = refusal .. ' ' .. stamp
+	end
 end
 for i = 1, nrecords do
 	local r = records[i]
@@ -230,8 +249,4 @@ for i = 1, nrecords do
 	end
 end
 
-local answer = {0, now, charged and 1 or 0, grey, grey_wait}
-for i = 1, nhits do
-	answer[5 + i] = hits[i].used
-end
 return answer

@@ -183,7 +183,7 @@ def test_wrong_type(postfix, weir, redis, sources):
     assert len(warnings) == 1
 
 
-@pytest.mark.parametrize("forbidden", ["-hkeys", "-evalsha -eval", "-pexpire", "-@write"])
+@pytest.mark.parametrize("forbidden", ["-evalsha -eval", "-pexpire", "-@write"])
 def test_forbidden_command(weir, new_redis, milter_socket, forbidden):
     """A Redis user who may not do all that is needed: said, and limited here."""
     redis = new_redis(acl=[f"weir on >pw ~* +@all {forbidden}"])
@@ -195,6 +195,18 @@ def test_forbidden_command(weir, new_redis, milter_socket, forbidden):
     load.connects(milter_socket, "192.0.2.2", 5)
     load.settle(running)
     assert (len(running.log(DOWN)), len(running.log(IS_BACK))) == (1, 0)
+
+
+def test_limits_that_cannot_be_read(weir, new_redis, milter_socket):
+    """A Redis user who may not read the limits: the file's hold, in Redis, and it is said once."""
+    redis = new_redis(acl=["weir on >pw ~* +@all -hgetall"])
+    running = weir(f"""{CONF}redis {{ url = "redis://weir:pw@{redis.host}:{redis.port}" }}""")
+    results = load.connects(milter_socket, "192.0.2.1", 3 * BURST)
+    assert results == [True] * BURST + [False] * 2 * BURST
+    assert redis.cmd("KEYS", "weir:address:*")
+    load.settle(running)
+    assert len(running.log("does not let the limits be read")) == 1
+    assert not running.log(DOWN)
 
 
 def test_replies_are_quick_while_down(weir, new_redis, milter_socket):

@@ -13,17 +13,24 @@
 
 #include <cmocka.h>
 
+#include "weir/units.h"
 #include "log.h"
 #include "snapshot.h"
+
+#define NOW (INT64_C(1800000000) * USEC_PER_SEC)
 
 struct fake {
 	struct store store;
 	enum store_status status;
 	char generation[GENERATION_MAX + 1];
-	struct overlay_entry entries[4];
-	unsigned nentries, loads;
+	int64_t format;
+	struct overlay_entry entries[SECTIONS][4];
+	unsigned n[SECTIONS];
+	int64_t more[SECTIONS]; /* added to total */
+	unsigned loads;
 };
 
+/* All in one block, which the first section's pointer owns. */
 static inline enum store_status
 fake_load(struct store *s, int64_t deadline_us, struct overlay *out)
 {
@@ -35,11 +42,14 @@ fake_load(struct store *s, int64_t deadline_us, struct overlay *out)
 		return f->status;
 	memset(out, 0, sizeof *out);
 	strcpy(out->generation, f->generation);
-	out->nentries = f->nentries;
-	if (f->nentries > 0) {
-		out->entries = malloc(sizeof f->entries);
-		assert_non_null(out->entries);
-		memcpy(out->entries, f->entries, sizeof f->entries);
+	out->format = f->format;
+	out->entries[0] = malloc(sizeof f->entries);
+	assert_non_null(out->entries[0]);
+	memcpy(out->entries[0], f->entries, sizeof f->entries);
+	for (unsigned i = 0; i < SECTIONS; i++) {
+		out->entries[i] = out->entries[0] + i * 4;
+		out->n[i] = f->n[i];
+		out->total[i] = f->n[i] + f->more[i];
 	}
 	return STORE_OK;
 }
@@ -47,7 +57,7 @@ fake_load(struct store *s, int64_t deadline_us, struct overlay *out)
 static const struct store_ops fake_ops = {.load = fake_load};
 static struct fake fake;
 static struct ruleset base;
-static struct snapshots *snapshots[8]; /* they live as long as the program */
+static struct snapshots *snapshots[16]; /* they live as long as the program */
 static unsigned nsnapshots;
 
 static inline struct snapshots *
@@ -57,29 +67,45 @@ fresh(bool announce)
 
 	ruleset_defaults(&base);
 	assert_true(ruleset_finish(&base, err, sizeof err));
-	fake = (struct fake){.store.ops = &fake_ops, .generation = "1"};
+	fake = (struct fake){.store.ops = &fake_ops, .generation = "1", .format = 1};
 	snapshots[nsnapshots] = snapshots_new(&base, announce);
 	assert_non_null(snapshots[nsnapshots]);
 	return snapshots[nsnapshots++];
 }
 
+/* One more entry. */
+static inline void
+redis_adds(enum overlay_section section, const char *name, const char *words)
+{
+	struct overlay_entry *e = &fake.entries[section][fake.n[section]++];
+
+	e->name = name;
+	e->words = words;
+}
+
+/* This limit and nothing else. */
 static inline void
 redis_holds(const char *generation, const char *name, const char *words)
 {
 	strcpy(fake.generation, generation);
-	fake.entries[0].name = name;
-	fake.entries[0].words = words;
-	fake.nentries = 1;
+	memset(fake.n, 0, sizeof fake.n);
+	redis_adds(SECTION_LIMITS, name, words);
+}
+
+static inline int64_t
+rate_at(struct snapshots *s, int64_t now_us)
+{
+	const struct ruleset *r = snapshot_get(s, now_us);
+	int64_t rate = r->limits[0].rate;
+
+	snapshot_put(s, r);
+	return rate;
 }
 
 static inline int64_t
 rate_in_force(struct snapshots *s)
 {
-	const struct ruleset *r = snapshot_get(s);
-	int64_t rate = r->limits[0].rate;
-
-	snapshot_put(s, r);
-	return rate;
+	return rate_at(s, NOW);
 }
 
 #endif

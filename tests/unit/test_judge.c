@@ -51,7 +51,7 @@ scene(struct scene *s)
 		fail_msg("%s", err);
 	s->q.nhits = NLIMITS;
 	s->f.stage = STAGE_RCPT;
-	s->f.sender = s->f.recipient = "";
+	s->f.user = s->f.sender = s->f.recipient = "";
 	assert_true(addr_parse("192.0.2.7", &s->f.client));
 }
 
@@ -226,6 +226,86 @@ test_without_an_answer(void **state)
 	assert_int_equal(v.reason, REASON_EXEMPT);
 }
 
+/* Whoever stands on a list of Redis is told without any answer, and whatever it says. */
+static void
+test_listed(void **state)
+{
+	static const struct {
+		const char *who;
+		enum listed what;
+		const char *user;
+		enum action action;
+		enum reason reason;
+	} table[] = {
+	    {"192.0.2.7", LISTED_EXEMPT, "", DO_ACCEPT, REASON_EXEMPT},
+	    {"192.0.2.0/24", LISTED_BLOCKED, "", DO_REFUSE, REASON_BLOCKED},
+	    {"user:ann", LISTED_EXEMPT, "ann", DO_ACCEPT, REASON_EXEMPT},
+	    {"user:ann", LISTED_BLOCKED, "ann", DO_REFUSE, REASON_BLOCKED},
+	    {"user:ann", LISTED_EXEMPT, "", DO_REFUSE, REASON_RATE}, /* by the answer */
+	    {"198.51.100.0/24", LISTED_EXEMPT, "", DO_REFUSE, REASON_RATE},
+	};
+	char err[LIMIT_ERR_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct scene s;
+		struct who w;
+
+		scene(&s);
+		s.r.exceptions = exceptions_new(0, 1);
+		assert_non_null(s.r.exceptions);
+		assert_true(who_parse(table[i].who, &w, err, sizeof err));
+		exceptions_add_listed(s.r.exceptions, &w, table[i].what);
+		exceptions_seal(s.r.exceptions);
+		s.f.user = table[i].user;
+		s.a.hits[SHORT].over = true;
+		for (int asked = 0; asked < 2; asked++) {
+			bool by_answer = table[i].reason == REASON_RATE;
+			struct verdict v = judge(&s.r, &s.f, asked || by_answer ? &s.q : NULL,
+			    asked || by_answer ? &s.a : NULL);
+
+			if (v.action != table[i].action || v.reason != table[i].reason)
+				fail_msg("row %zu: action %d, reason %d", i, v.action, v.reason);
+			if (v.reason == REASON_BLOCKED) {
+				assert_ptr_equal(v.reply, &s.r.block_reply);
+				assert_null(v.limit);
+			}
+		}
+		s.r.observe = true;
+		assert_false(judge(&s.r, &s.f, &s.q, &s.a).enforced);
+		ruleset_deinit(&s.r);
+	}
+}
+
+/* Names stand in logs that people grep. */
+static void
+test_names(void **state)
+{
+	static const char *const reasons[] = {
+	    [REASON_OK] = "ok",
+	    [REASON_EXEMPT] = "exempt",
+	    [REASON_BLOCKED] = "blocked",
+	    [REASON_RATE] = "rate",
+	    [REASON_SESSIONS] = "sessions",
+	    [REASON_GREYLIST] = "greylist",
+	    [REASON_NO_STORE] = "no-store",
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
+		const char *name = reason_name((enum reason)i);
+
+		if (name == NULL || strcmp(name, reasons[i]) != 0)
+			fail_msg("reason %u is %s, not %s", i, name != NULL ? name : "NULL",
+			    reasons[i]);
+	}
+	assert_string_equal(action_name(DO_ACCEPT), "accept");
+	assert_string_equal(action_name(DO_REFUSE), "refuse");
+	assert_string_equal(action_name(DO_DEFER), "defer");
+	assert_string_equal(grey_state_name(GREY_EARLY), "early");
+	assert_string_equal(answer_source_name(ANSWER_CACHE), "cache");
+}
+
 int
 main(void)
 {
@@ -235,6 +315,8 @@ main(void)
 	    cmocka_unit_test(test_greylist),
 	    cmocka_unit_test(test_observe),
 	    cmocka_unit_test(test_without_an_answer),
+	    cmocka_unit_test(test_listed),
+	    cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

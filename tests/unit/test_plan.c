@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -39,7 +40,7 @@ rules(const char *const *limits)
 static struct facts
 facts(enum stage stage, const char *client)
 {
-	struct facts f = {.stage = stage, .sender = "a@example.org", .recipient = "b@example.com"};
+	struct facts f = {.stage = stage, .user = "", .sender = "a@example.org", .recipient = "b@example.com"};
 
 	assert_true(addr_parse(client, &f.client));
 	return f;
@@ -83,6 +84,7 @@ test_record_keys(void **state)
 		r.network_v6 = table[i].network_v6;
 		assert_true(plan_request(&r, &f, &q));
 		assert_int_equal(q.nrecords, 3);
+		assert_int_equal(q.hits[0].record, 0);
 		assert_string_equal(q.records[q.hits[0].record].key, table[i].address);
 		assert_string_equal(q.records[q.hits[1].record].key, table[i].network);
 		assert_string_equal(q.records[q.hits[2].record].key, "{all}");
@@ -104,10 +106,10 @@ test_hits(void **state)
 		unsigned nrecords;
 	} table[] = {
 	    {STAGE_CONNECT, false, {"connections", "sessions", NULL}, 1},
-	    {STAGE_HELO, false, {NULL}, 0},
-	    {STAGE_MAIL, false, {NULL}, 0},
+	    {STAGE_HELO, false, {NULL}, 1},
+	    {STAGE_MAIL, false, {NULL}, 1},
 	    {STAGE_RCPT, false, {"messages", "recipients", NULL}, 2},
-	    {STAGE_RCPT, true, {"recipients", NULL}, 1},
+	    {STAGE_RCPT, true, {"recipients", NULL}, 2},
 	};
 	struct ruleset r = rules(limits);
 	struct request q;
@@ -121,6 +123,10 @@ test_hits(void **state)
 		f.message_counted = table[i].message_counted;
 		if (plan_request(&r, &f, &q) != (table[i].hits[0] != NULL))
 			fail_msg("row %zu", i);
+		/* the address's record first: it keeps the totals */
+		assert_int_equal(q.records[0].kind, PER_ADDRESS);
+		assert_string_equal(q.records[0].key, "{192.0.2.0/24}:192.0.2.7");
+		assert_false(q.peek);
 		for (; table[i].hits[n] != NULL; n++) {
 			assert_string_equal(q.hits[n].limit->name, table[i].hits[n]);
 			assert_int_equal(q.hits[n].cost, 1);
@@ -176,6 +182,178 @@ test_exempt_asks_nothing(void **state)
 	netset_free(&set);
 }
 
+/* --- what Redis lays over it --------------------------------------------------------------- */
+
+static struct who
+who(const char *text)
+{
+	char err[LIMIT_ERR_MAX];
+	struct who w;
+
+	if (!who_parse(text, &w, err, sizeof err))
+		fail_msg("%s: %s", text, err);
+	return w;
+}
+
+static void
+add_override(struct ruleset *r, const char *text, const char *name, const char *words)
+{
+	struct limit l = *ruleset_limit(r, name);
+	struct who w = who(text);
+	char err[LIMIT_ERR_MAX];
+
+	if (!limit_set_words(&l, words, err, sizeof err) || !limit_finish(&l, err, sizeof err))
+		fail_msg("%s: %s", words, err);
+	exceptions_add_override(r->exceptions, &w, &l);
+}
+
+/* The hit is the client's own limit: its figures, and whether it is there at all. */
+static void
+test_overrides(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m", "recipients rate=60/1m",
+	    "extra count=recipients rate=5/1m enabled=no", NULL};
+	static const struct {
+		enum stage stage;
+		const char *client, *user;
+		const char *hits; /* "NAME RATE NAME RATE" */
+	} table[] = {
+	    {STAGE_CONNECT, "192.0.2.7", "", "connections 7"},
+	    {STAGE_CONNECT, "192.0.2.8", "", "connections 24"},
+	    {STAGE_CONNECT, "192.0.3.8", "", "connections 60"},
+	    {STAGE_CONNECT, "198.51.100.1", "", ""}, /* switched off for it */
+	    {STAGE_CONNECT, "2001:db8::9", "", "connections 48"},
+	    {STAGE_RCPT, "192.0.2.7", "", "recipients 60"},
+	    {STAGE_RCPT, "192.0.2.7", "ann", "recipients 500"},
+	    {STAGE_RCPT, "192.0.3.8", "ann", "recipients 500"},
+	    {STAGE_RCPT, "192.0.3.8", "bob", "recipients 60"},
+	    {STAGE_RCPT, "198.51.100.1", "", "recipients 60 extra 9"}, /* and on for it */
+	};
+	struct ruleset r = rules(limits);
+	struct request q;
+
+	(void)state;
+	r.exceptions = exceptions_new(6, 0);
+	assert_non_null(r.exceptions);
+	add_override(&r, "192.0.2.0/24", "connections", "rate=24/1m");
+	add_override(&r, "192.0.2.7", "connections", "rate=7/1m");
+	add_override(&r, "198.51.100.0/24", "connections", "enabled=no");
+	add_override(&r, "2001:db8::/48", "connections", "rate=48/1m");
+	add_override(&r, "user:ann", "recipients", "rate=500/1m");
+	add_override(&r, "198.51.100.1", "extra", "rate=9/1m enabled=yes");
+	exceptions_seal(r.exceptions);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct facts f = facts(table[i].stage, table[i].client);
+		char got[128] = "";
+
+		f.user = table[i].user;
+		assert_int_equal(plan_request(&r, &f, &q), table[i].hits[0] != '\0');
+		for (unsigned h = 0; h < q.nhits; h++)
+			snprintf(got + strlen(got), sizeof got - strlen(got), "%s%s %d",
+			    h > 0 ? " " : "", q.hits[h].limit->name,
+			    (int)q.hits[h].limit->rate);
+		if (strcmp(got, table[i].hits) != 0)
+			fail_msg("row %zu (%s %s): %s", i, table[i].client, table[i].user, got);
+	}
+	/* users' recipients must be seen */
+	assert_true(plan_steps(&r).mail && plan_steps(&r).rcpt);
+	ruleset_deinit(&r);
+}
+
+/* A record lives as long as the slowest of all who may be counted in it. */
+static void
+test_overrides_in_the_life(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m",
+	    "x count=connections per=network rate=60/1m", NULL};
+	struct ruleset r = rules(limits);
+	struct facts f = facts(STAGE_CONNECT, "192.0.2.7");
+	struct request q;
+
+	(void)state;
+	r.exceptions = exceptions_new(1, 0);
+	assert_non_null(r.exceptions);
+	add_override(&r, "198.51.100.1", "connections", "rate=1/1d burst=3");
+	exceptions_seal(r.exceptions);
+	assert_true(plan_request(&r, &f, &q));
+	assert_int_equal(q.records[0].ttl_us, INT64_C(3) * 86400 * USEC_PER_SEC);
+	assert_int_equal(q.records[1].ttl_us, INT64_C(3600) * USEC_PER_SEC);
+	ruleset_deinit(&r);
+}
+
+static void
+test_listed_ask_nothing(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m", "messages rate=60/1m", NULL};
+	static const struct {
+		const char *client, *user;
+		enum stage stage;
+		bool asks, done;
+	} table[] = {
+	    {"192.0.2.7", "", STAGE_CONNECT, false, true},
+	    {"192.0.2.8", "", STAGE_CONNECT, false, false}, /* blocked */
+	    {"192.0.2.8", "ann", STAGE_RCPT, false, true},
+	    {"198.51.100.1", "ann", STAGE_RCPT, false, true},
+	    {"198.51.100.1", "bob", STAGE_RCPT, false, false},
+	    {"198.51.100.1", "", STAGE_RCPT, true, false},
+	    {"198.51.100.1", "", STAGE_CONNECT, true, false},
+	};
+	static const struct {
+		const char *who;
+		enum listed what;
+	} lists[] = {
+	    {"192.0.2.0/24", LISTED_BLOCKED},
+	    {"192.0.2.7", LISTED_EXEMPT},
+	    {"user:ann", LISTED_EXEMPT},
+	    {"user:bob", LISTED_BLOCKED},
+	};
+	struct ruleset r = rules(limits);
+	struct request q;
+
+	(void)state;
+	r.exceptions = exceptions_new(0, 4);
+	assert_non_null(r.exceptions);
+	for (int i = 0; i < 4; i++) {
+		struct who w = who(lists[i].who);
+
+		exceptions_add_listed(r.exceptions, &w, lists[i].what);
+	}
+	exceptions_seal(r.exceptions);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct facts f = facts(table[i].stage, table[i].client);
+
+		f.user = table[i].user;
+		memset(&q, 0xa5, sizeof q);
+		if (plan_request(&r, &f, &q) != table[i].asks || plan_done(&r, &f) != table[i].done)
+			fail_msg("row %zu (%s %s)", i, table[i].client, table[i].user);
+		assert_true(table[i].asks || q.nhits + q.nrecords == 0);
+	}
+	ruleset_deinit(&r);
+}
+
+/* Nothing but entries about users makes the recipients matter. */
+static void
+test_users_need_their_recipients(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m", NULL};
+	struct facts f = facts(STAGE_CONNECT, "198.51.100.1");
+
+	(void)state;
+	for (int user = 0; user < 2; user++) {
+		struct ruleset r = rules(limits);
+		struct who w = who(user ? "user:bob" : "192.0.2.7");
+
+		r.exceptions = exceptions_new(0, 1);
+		assert_non_null(r.exceptions);
+		exceptions_add_listed(r.exceptions, &w, LISTED_BLOCKED);
+		exceptions_seal(r.exceptions);
+		assert_int_equal(plan_steps(&r).rcpt, user);
+		assert_int_equal(plan_steps(&r).mail, user);
+		assert_int_equal(plan_done(&r, &f), !user);
+		ruleset_deinit(&r);
+	}
+}
+
 /* What the MTA is asked to report, and whether it may stop after the connect. */
 static void
 test_steps(void **state)
@@ -228,6 +406,10 @@ main(void)
 	    cmocka_unit_test(test_hits),
 	    cmocka_unit_test(test_record_life),
 	    cmocka_unit_test(test_exempt_asks_nothing),
+	    cmocka_unit_test(test_overrides),
+	    cmocka_unit_test(test_overrides_in_the_life),
+	    cmocka_unit_test(test_listed_ask_nothing),
+	    cmocka_unit_test(test_users_need_their_recipients),
 	    cmocka_unit_test(test_steps),
 	};
 

@@ -31,7 +31,7 @@ greylist_only(void)
 static struct facts
 facts(const char *sender, const char *recipient)
 {
-	struct facts f = {.stage = STAGE_RCPT, .sender = sender, .recipient = recipient};
+	struct facts f = {.stage = STAGE_RCPT, .user = "", .sender = sender, .recipient = recipient};
 
 	assert_true(addr_parse("192.0.2.7", &f.client));
 	return f;
@@ -58,11 +58,13 @@ test_question(void **state)
 	(void)state;
 	key_of("a@example.org", "b@example.com", &q);
 	assert_int_equal(q.nhits, 0);
-	assert_int_equal(q.nrecords, 1);
-	assert_int_equal(q.grey.record, 0);
-	assert_int_equal(q.records[0].kind, PER_POOL);
-	assert_string_equal(q.records[0].key, "{192.0.2.0/24}");
-	assert_int_equal(q.records[0].ttl_us, q.grey.keep_us);
+	assert_int_equal(q.nrecords, 2);
+	assert_int_equal(q.records[0].kind, PER_ADDRESS); /* which keeps the totals */
+	assert_string_equal(q.records[0].key, "{192.0.2.0/24}:192.0.2.7");
+	assert_int_equal(q.grey.record, 1);
+	assert_int_equal(q.records[1].kind, PER_POOL);
+	assert_string_equal(q.records[1].key, "{192.0.2.0/24}");
+	assert_int_equal(q.records[1].ttl_us, q.grey.keep_us);
 	assert_int_equal(q.grey.delay_us, 300 * USEC_PER_SEC);
 	assert_int_equal(q.grey.window_us, INT64_C(86400) * USEC_PER_SEC);
 	assert_false(q.grey.when_down);
@@ -74,7 +76,7 @@ test_who_is_asked(void **state)
 	static const struct {
 		const char *recipient;
 		enum stage stage;
-		bool authenticated, done, asked;
+		bool user, done, asked;
 	} table[] = {
 	    {"b@example.com", STAGE_RCPT, false, false, true},
 	    {"b@example.com", STAGE_CONNECT, false, false, false},
@@ -103,7 +105,7 @@ test_who_is_asked(void **state)
 		struct facts f = facts("a@example.org", table[i].recipient);
 
 		f.stage = table[i].stage;
-		f.authenticated = table[i].authenticated;
+		f.user = table[i].user ? "ann" : "";
 		f.greylist_done = table[i].done;
 		if (plan_request(&r, &f, &q) != table[i].asked || q.grey.asked != table[i].asked)
 			fail_msg("row %zu (%s)", i, table[i].recipient);
@@ -111,7 +113,7 @@ test_who_is_asked(void **state)
 	r.greylist.enabled = false;
 	assert_false(plan_request(&r,
 	    &(struct facts){
-		.stage = STAGE_RCPT, .client.family = ADDR_V4, .sender = "", .recipient = "b"},
+		.stage = STAGE_RCPT, .client.family = ADDR_V4, .user = "", .sender = "", .recipient = "b"},
 	    &q));
 }
 

@@ -43,6 +43,9 @@ test_defaults(void **state)
 	assert_false(r.greylist.enabled || r.observe);
 	assert_true(reply_closes(&r.greylist.reply));
 	assert_string_equal(r.generation, "");
+	assert_true(r.valid_until_us == INT64_MAX);
+	assert_null(r.exceptions);
+	assert_true(reply_closes(&r.block_reply));
 	assert_int_equal(r.address_v6, 64);
 	assert_int_equal(r.network_v4, 24);
 	assert_int_equal(r.network_v6, 64);
@@ -101,14 +104,76 @@ test_exempt(void **state)
 
 	(void)state;
 	assert_true(addr_parse("192.0.2.7", &a));
-	assert_true(ruleset_exempt(&r, &(struct addr){.family = ADDR_NONE}));
-	assert_false(ruleset_exempt(&r, &a));
+	assert_true(ruleset_exempt(&r, &(struct addr){.family = ADDR_NONE}, ""));
+	assert_false(ruleset_exempt(&r, &a, ""));
 	assert_true(net_parse("192.0.2.0/24", &n) && netset_add(set, &n));
 	netset_seal(set);
 	r.exempt = set;
-	assert_true(ruleset_exempt(&r, &a));
+	assert_true(ruleset_exempt(&r, &a, ""));
 	assert_true(addr_parse("192.0.3.7", &a));
-	assert_false(ruleset_exempt(&r, &a));
+	assert_false(ruleset_exempt(&r, &a, ""));
+	assert_false(ruleset_blocked(&r, &a, ""));
+	netset_free(&set);
+}
+
+/* The file's list gives way to what Redis says of the client: the nearer entry counts. */
+static void
+test_listed(void **state)
+{
+	static const struct {
+		const char *client, *user;
+		bool exempt, blocked;
+	} table[] = {
+	    {"192.0.2.7", "", true, false}, /* by the file */
+	    {"192.0.2.66", "", false, true}, /* blocked within it */
+	    {"198.51.100.1", "", false, true},
+	    {"198.51.100.7", "", true, false}, /* exempt within a block */
+	    {"198.51.100.1", "ann", true, false},
+	    {"198.51.100.7", "bob", false, true},
+	    {"203.0.113.1", "", false, false},
+	    {"203.0.113.1", "bob", false, true},
+	};
+	static const struct {
+		const char *who;
+		enum listed what;
+	} lists[] = {
+	    {"192.0.2.66", LISTED_BLOCKED},
+	    {"198.51.100.0/24", LISTED_BLOCKED},
+	    {"198.51.100.7", LISTED_EXEMPT},
+	    {"user:ann", LISTED_EXEMPT},
+	    {"user:bob", LISTED_BLOCKED},
+	};
+	struct netset *set = netset_new();
+	struct ruleset r = defaults();
+	char err[LIMIT_ERR_MAX];
+	struct addr a;
+	struct net n;
+
+	(void)state;
+	assert_true(net_parse("192.0.2.0/24", &n) && netset_add(set, &n));
+	netset_seal(set);
+	r.exempt = set;
+	r.exceptions = exceptions_new(0, sizeof lists / sizeof lists[0]);
+	assert_non_null(r.exceptions);
+	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+		struct who w;
+
+		assert_true(who_parse(lists[i].who, &w, err, sizeof err));
+		exceptions_add_listed(r.exceptions, &w, lists[i].what);
+	}
+	exceptions_seal(r.exceptions);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		assert_true(addr_parse(table[i].client, &a));
+		if (ruleset_exempt(&r, &a, table[i].user) != table[i].exempt ||
+		    ruleset_blocked(&r, &a, table[i].user) != table[i].blocked)
+			fail_msg("row %zu (%s %s)", i, table[i].client, table[i].user);
+	}
+	/* the host's own mail, whoever sent it */
+	assert_true(ruleset_exempt(&r, &(struct addr){.family = ADDR_NONE}, "bob"));
+	assert_false(ruleset_blocked(&r, &(struct addr){.family = ADDR_NONE}, "bob"));
+	ruleset_deinit(&r);
+	assert_null(r.exceptions);
+	ruleset_deinit(&r);
 	netset_free(&set);
 }
 
@@ -137,6 +202,7 @@ main(void)
 	    cmocka_unit_test(test_finish_names_the_limit),
 	    cmocka_unit_test(test_greylist_rules),
 	    cmocka_unit_test(test_exempt),
+	    cmocka_unit_test(test_listed),
 	    cmocka_unit_test(test_limit_add),
 	};
 

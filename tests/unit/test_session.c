@@ -32,8 +32,8 @@ test_pending(void **state)
 		negotiate(&c);
 		connect = connect_from(&c, table[i].over);
 		helo = session_helo(&c.s);
-		mail = session_mail(&c.s, "<a@example.org>", false);
-		again = session_mail(&c.s, "<a@example.org>", false);
+		mail = session_mail(&c.s, "<a@example.org>", "");
+		again = session_mail(&c.s, "<a@example.org>", "");
 		if (connect != table[i].connect || helo != table[i].helo || mail != table[i].mail ||
 		    again != mail)
 			fail_msg("row %zu: %d %d %d", i, (int)connect, (int)helo, (int)mail);
@@ -117,7 +117,7 @@ test_stale_plan(void **state)
 	start(&c, "connections", "rate=5/1m");
 	negotiate(&c);
 	assert_int_equal(connect_from(&c, false), NEXT_DONE);
-	session_mail(&c.s, "<a@example.org>", false);
+	session_mail(&c.s, "<a@example.org>", "");
 	start(&c, "recipients", "rate=5/1m");
 	assert_true(addr_parse("192.0.2.7", &c.s.client));
 	assert_true(session_plan(&c.s, &c.r, STAGE_RCPT, "<b@x>", &c.q));

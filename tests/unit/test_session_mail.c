@@ -14,12 +14,12 @@ test_messages(void **state)
 	start(&c, "messages", "rate=5/1m");
 	negotiate(&c);
 	connect_from(&c, false);
-	assert_int_equal(session_mail(&c.s, "<a@example.org>", false), NEXT_CONTINUE);
+	assert_int_equal(session_mail(&c.s, "<a@example.org>", ""), NEXT_CONTINUE);
 	assert_int_equal(rcpt(&c, GREY_NONE, true), NEXT_REPLY); /* nothing was charged */
 	assert_int_equal(rcpt(&c, GREY_NONE, false), NEXT_CONTINUE);
 	assert_int_equal(session_rcpt(&c.s, &c.r, "<c@x>", "4F1", &c.q), NEXT_CONTINUE);
 	assert_string_equal(c.s.queue_id, "4F1");
-	assert_int_equal(session_mail(&c.s, "<a@example.org>", false), NEXT_CONTINUE);
+	assert_int_equal(session_mail(&c.s, "<a@example.org>", ""), NEXT_CONTINUE);
 	assert_string_equal(c.s.queue_id, "");
 	assert_int_equal(session_rcpt(&c.s, &c.r, "<b@x>", "", &c.q), NEXT_ASK);
 	assert_int_equal(
@@ -60,12 +60,12 @@ test_greylist_is_asked(void **state)
 		assert_true(reply_parse(table[i].reply, &c.r.greylist.reply, err, sizeof err));
 		negotiate(&c);
 		connect_from(&c, false);
-		session_mail(&c.s, "<a@example.org>", false);
+		session_mail(&c.s, "<a@example.org>", "");
 		if (rcpt(&c, table[i].grey, false) != table[i].next)
 			fail_msg("row %zu: next", i);
 		session_rcpt(&c.s, &c.r, "<c@x>", "", &c.q);
 		second = c.q.grey.asked;
-		session_mail(&c.s, "<a@example.org>", false);
+		session_mail(&c.s, "<a@example.org>", "");
 		session_rcpt(&c.s, &c.r, "<c@x>", "", &c.q);
 		message = c.q.grey.asked;
 		if (second != table[i].second || message != table[i].message)
@@ -73,7 +73,7 @@ test_greylist_is_asked(void **state)
 	}
 	session_init(&c.s, "s2", plan_steps(&c.r));
 	connect_from(&c, false);
-	session_mail(&c.s, "<a@example.org>", true);
+	session_mail(&c.s, "<a@example.org>", "ann");
 	session_rcpt(&c.s, &c.r, "<c@x>", "", &c.q);
 	assert_false(c.q.grey.asked); /* authenticated */
 }
@@ -104,10 +104,10 @@ test_brackets(void **state)
 	negotiate(&c);
 	connect_from(&c, false);
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-		session_mail(&c.s, table[i].given, false);
+		session_mail(&c.s, table[i].given, "");
 		assert_string_equal(c.s.sender, table[i].kept);
 	}
-	session_mail(&c.s, "<>", false);
+	session_mail(&c.s, "<>", "");
 	session_rcpt(&c.s, &c.r, "<Postmaster@example.com>", "", &c.q);
 	assert_false(c.q.grey.asked);
 	session_rcpt(&c.s, &c.r, "<B@example.com>", "", &c.q);
@@ -131,22 +131,22 @@ test_over_long(void **state)
 	assert_int_equal(strlen(c.s.id), SESSION_ID_MAX - 1);
 	session_connect(&c.s, &c.r, &a, text, &c.q);
 	assert_int_equal(strlen(c.s.name), SESSION_NAME_MAX);
-	session_mail(&c.s, text, false);
+	session_mail(&c.s, text, "");
 	assert_int_equal(strlen(c.s.sender), SESSION_SENDER_MAX);
 	assert_int_equal(session_rcpt(&c.s, &c.r, text, text, &c.q), NEXT_ASK);
 	assert_int_equal(strlen(c.s.queue_id), SESSION_QUEUE_MAX);
 	assert_true(strlen(c.q.grey.key) < GREY_KEY_MAX);
 	text[0] = '<';
 	text[sizeof text - 2] = '>';
-	session_mail(&c.s, text, false);
+	session_mail(&c.s, text, "");
 	assert_int_equal(c.s.sender[0], 'x');
 	assert_int_equal(strlen(c.s.sender), SESSION_SENDER_MAX);
 	/* exactly as long as there is room */
 	memset(text, 'y', SESSION_SENDER_MAX);
 	text[SESSION_SENDER_MAX] = '\0';
-	session_mail(&c.s, text, false);
+	session_mail(&c.s, text, "");
 	assert_string_equal(c.s.sender, text);
-	assert_false(c.s.authenticated);
+	assert_string_equal(c.s.user, "");
 }
 
 int

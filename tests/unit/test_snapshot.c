@@ -14,21 +14,21 @@ test_refresh(void **state)
 
 	(void)state;
 	assert_int_equal(rate_in_force(s), 60);
-	old = snapshot_get(s);
+	old = snapshot_get(s, NOW);
 	assert_string_equal(old->generation, "");
 	redis_holds("1", "connections", "rate=120/1m");
-	assert_true(snapshot_refresh(s, &fake.store, "", 0));
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
 	assert_int_equal(rate_in_force(s), 120);
-	now = snapshot_get(s);
+	now = snapshot_get(s, NOW);
 	assert_string_equal(now->generation, "1");
 	assert_ptr_not_equal(old, now);
 	assert_int_equal(old->limits[0].rate, 60); /* whoever holds it goes on with it */
 	snapshot_put(s, old);
 	snapshot_put(s, now);
 	/* gone from Redis: the file's again */
-	fake.nentries = 0;
+	fake.n[SECTION_LIMITS] = 0;
 	strcpy(fake.generation, "2");
-	assert_true(snapshot_refresh(s, &fake.store, "1", 0));
+	assert_true(snapshot_refresh(s, &fake.store, "1", 0, NOW));
 	assert_int_equal(rate_in_force(s), 60);
 }
 
@@ -39,16 +39,16 @@ test_refresh_only_when_needed(void **state)
 	const struct ruleset *before, *after;
 
 	(void)state;
-	assert_true(snapshot_refresh(s, &fake.store, "", 0));
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
 	assert_int_equal(fake.loads, 1);
 	/* another thread was faster */
-	assert_true(snapshot_refresh(s, &fake.store, "", 0));
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
 	assert_int_equal(fake.loads, 1);
 	/* Redis has nothing newer: the same one stays */
-	before = snapshot_get(s);
-	assert_true(snapshot_refresh(s, &fake.store, "1", 0));
+	before = snapshot_get(s, NOW);
+	assert_true(snapshot_refresh(s, &fake.store, "1", 0, NOW));
 	assert_int_equal(fake.loads, 2);
-	after = snapshot_get(s);
+	after = snapshot_get(s, NOW);
 	assert_ptr_equal(before, after);
 	snapshot_put(s, before);
 	snapshot_put(s, after);
@@ -61,14 +61,113 @@ test_store_down(void **state)
 
 	(void)state;
 	redis_holds("1", "connections", "rate=120/1m");
-	assert_true(snapshot_refresh(s, &fake.store, "", 0));
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
 	redis_holds("2", "connections", "rate=9/1m");
 	fake.status = STORE_DOWN;
-	assert_false(snapshot_refresh(s, &fake.store, "1", 0));
+	assert_false(snapshot_refresh(s, &fake.store, "1", 0, NOW));
 	assert_int_equal(rate_in_force(s), 120);
 	fake.status = STORE_OK;
-	assert_true(snapshot_refresh(s, &fake.store, "1", 0));
+	assert_true(snapshot_refresh(s, &fake.store, "1", 0, NOW));
 	assert_int_equal(rate_in_force(s), 9);
+}
+
+/* --- entries that expire by themselves ------------------------------------------------------ */
+
+/* Redis need not be there for that: what was read says what holds now. */
+static void
+test_expiry(void **state)
+{
+	static const struct {
+		int64_t after_us, rate;
+		bool blocked;
+	} table[] = {
+	    {0, 500, true},
+	    {50 * USEC_PER_SEC - 1, 500, true},
+	    {50 * USEC_PER_SEC, 500, false},
+	    {100 * USEC_PER_SEC - 1, 500, false},
+	    {100 * USEC_PER_SEC, 120, false},
+	    {1000 * USEC_PER_SEC, 120, false},
+	};
+	struct snapshots *s = fresh(false);
+	const struct ruleset *held, *r;
+	struct addr a;
+
+	(void)state;
+	assert_true(addr_parse("192.0.2.7", &a));
+	redis_holds("1", "connections", "rate=120/1m");
+	redis_adds(SECTION_LIMITS, "connections:temporary", "rate=500/1m until=1800000100");
+	redis_adds(SECTION_LISTS, "192.0.2.7", "action=block until=1800000050");
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
+	fake.status = STORE_DOWN;
+	held = snapshot_get(s, NOW);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		r = snapshot_get(s, NOW + table[i].after_us);
+		if (r->limits[0].rate != table[i].rate ||
+		    ruleset_blocked(r, &a, "") != table[i].blocked)
+			fail_msg("row %zu: rate %d", i, (int)r->limits[0].rate);
+		assert_string_equal(r->generation, "1");
+		snapshot_put(s, r);
+	}
+	assert_int_equal(fake.loads, 1);
+	assert_int_equal(held->limits[0].rate, 500); /* whoever holds it goes on with it */
+	assert_true(ruleset_blocked(held, &a, ""));
+	snapshot_put(s, held);
+	/* built once for each expiry, not once for each question */
+	held = snapshot_get(s, NOW + 200 * USEC_PER_SEC);
+	r = snapshot_get(s, NOW + 300 * USEC_PER_SEC);
+	assert_ptr_equal(held, r);
+	snapshot_put(s, held);
+	snapshot_put(s, r);
+}
+
+/* Loaded after an entry's time: it never counts. */
+static void
+test_expired_before_it_was_read(void **state)
+{
+	struct snapshots *s = fresh(false);
+
+	(void)state;
+	redis_holds("1", "connections", "rate=500/1m until=1800000000");
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
+	assert_int_equal(rate_at(s, NOW), 60);
+}
+
+/* What was good before keeps counting through an expiry, too, and ends with its own time. */
+static void
+test_expiry_of_what_was_good_before(void **state)
+{
+	struct snapshots *s = fresh(false);
+
+	(void)state;
+	redis_holds("1", "connections", "rate=500/1m until=1800000100");
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
+	redis_holds("2", "connections", "rate=oops");
+	redis_adds(SECTION_LISTS, "192.0.2.7", "action=block until=1800000050");
+	assert_true(snapshot_refresh(s, &fake.store, "1", 0, NOW));
+	assert_int_equal(rate_at(s, NOW), 500);
+	assert_int_equal(rate_at(s, NOW + 50 * USEC_PER_SEC), 500);
+	assert_int_equal(rate_at(s, NOW + 100 * USEC_PER_SEC), 60);
+	redis_holds("3", "connections", "rate=still-wrong");
+	assert_true(snapshot_refresh(s, &fake.store, "2", 0, NOW + 101 * USEC_PER_SEC));
+	assert_int_equal(rate_at(s, NOW + 101 * USEC_PER_SEC), 60);
+}
+
+/* Too new, too many, or of the wrong kind: the rest holds. */
+static void
+test_odd_overlays(void **state)
+{
+	struct snapshots *s = fresh(false);
+
+	(void)state;
+	redis_holds("1", "connections", "rate=120/1m");
+	fake.more[SECTION_LIMITS] = 1000;
+	fake.more[SECTION_LISTS] = -1;
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
+	assert_int_equal(rate_in_force(s), 120);
+	redis_holds("2", "connections", "rate=9/1m");
+	fake.format = OVERLAY_FORMAT + 1;
+	assert_true(snapshot_refresh(s, &fake.store, "1", 0, NOW));
+	assert_int_equal(rate_in_force(s), 60);
 }
 
 /* --- many threads: no ruleset is freed under a reader, none is half built ------------------- */
@@ -83,11 +182,12 @@ reader(void *arg)
 	uintptr_t wrong = 0;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		const struct ruleset *r = snapshot_get(s);
+		/* half of the time something has just expired */
+		const struct ruleset *r = snapshot_get(s, NOW + i % 2 * USEC_PER_SEC);
 
 		if (r->generation[0] != '\0' && r->limits[0].rate != atoi(r->generation))
 			wrong++;
-		(void)snapshot_refresh(s, &fake.store, i % 2 == 0 ? r->generation : "none", 0);
+		(void)snapshot_refresh(s, &fake.store, i % 2 == 0 ? r->generation : "none", 0, NOW);
 		snapshot_put(s, r);
 	}
 	return (void *)wrong;
@@ -103,6 +203,7 @@ busy_load(struct store *s, int64_t deadline_us, struct overlay *out)
 	snprintf(generation, sizeof generation, "%u", fake.loads + 1);
 	snprintf(words, sizeof words, "rate=%s/1m", generation);
 	redis_holds(generation, "connections", words);
+	redis_adds(SECTION_LISTS, "192.0.2.7", "action=block until=1800000001");
 	return fake_load(s, deadline_us, out);
 }
 
@@ -133,6 +234,10 @@ main(void)
 	    cmocka_unit_test(test_refresh),
 	    cmocka_unit_test(test_refresh_only_when_needed),
 	    cmocka_unit_test(test_store_down),
+	    cmocka_unit_test(test_expiry),
+	    cmocka_unit_test(test_expired_before_it_was_read),
+	    cmocka_unit_test(test_expiry_of_what_was_good_before),
+	    cmocka_unit_test(test_odd_overlays),
 	    cmocka_unit_test(test_threads),
 	};
 

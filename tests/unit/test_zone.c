@@ -148,20 +148,45 @@ test_sessions_only_yield_to_sessions(void **state)
 static void
 test_refusals(void **state)
 {
+	/* put at T0; what is remembered at T0 + after */
+	static const struct {
+		int64_t fits, after;
+		bool known;
+	} table[] = {
+	    {5 * SEC, 0, true},
+	    {5 * SEC, ZONE_REFUSAL_US - 1, true},
+	    {5 * SEC, ZONE_REFUSAL_US, false}, /* it may have been taken back */
+	    {5 * SEC, 4 * SEC, false},
+	    {5 * SEC, -1, false}, /* with a clock that goes back it would last */
+	    {5 * SEC, -3600 * SEC, false},
+	    {SEC / 2, SEC / 2 - 1, true},
+	    {SEC / 2, SEC / 2, false},
+	    {3600 * SEC, SEC / 2, true},
+	    {366 * 86400 * SEC, SEC / 2, true},
+	};
 	struct fixture *f = *state;
 	struct limit l = bucket("connections", 60, 3, ACTION_REFUSE), m = l;
 	struct request q = simple("{192.0.2.0/24}:192.0.2.7", &l), other = q;
 
 	snprintf(m.name, sizeof(m.name), "messages");
 	add_hit(&q, 0, &m, 1);
-	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), 0);
-	zone_refusal_put(f->z, &q, 0, T0 + 5 * SEC);
-	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), T0 + 5 * SEC);
-	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0 + 5 * SEC - 1), T0 + 5 * SEC);
-	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0 + 5 * SEC), 0);
-	assert_int_equal(zone_refusal_get(f->z, &q, 1, T0), 0); /* another limit */
 	snprintf(other.records[0].key, sizeof(other.records[0].key), "{192.0.2.0/24}:192.0.2.8");
-	assert_int_equal(zone_refusal_get(f->z, &other, 0, T0), 0);
+	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), 0);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		int64_t now = T0 + table[i].after, fits = T0 + table[i].fits;
+
+		zone_refusal_put(f->z, &q, 0, T0, fits);
+		if (zone_refusal_get(f->z, &q, 0, now) != (table[i].known ? fits : 0))
+			fail_msg("row %zu", i);
+		/* another limit, another client */
+		assert_int_equal(zone_refusal_get(f->z, &q, 1, now), 0);
+		assert_int_equal(zone_refusal_get(f->z, &other, 0, now), 0);
+	}
+	/* asked again and refused again: from then on */
+	zone_refusal_put(f->z, &q, 0, T0, T0 + 5 * SEC);
+	zone_refusal_put(f->z, &q, 0, T0 + SEC, T0 + 6 * SEC);
+	assert_int_equal(
+	    zone_refusal_get(f->z, &q, 0, T0 + SEC + ZONE_REFUSAL_US - 1), T0 + 6 * SEC);
 }
 
 static void
@@ -172,14 +197,12 @@ test_refusal_ends_with_the_generation(void **state)
 	struct request q = simple("{192.0.2.0/24}:192.0.2.7", &l), newer = q;
 
 	snprintf(newer.generation, sizeof(newer.generation), "8");
-	zone_refusal_get(f->z, &q, 0, T0);
-	zone_refusal_put(f->z, &q, 0, T0 + 5 * SEC);
+	zone_refusal_put(f->z, &q, 0, T0, T0 + 5 * SEC);
 	assert_int_equal(zone_refusal_get(f->z, &newer, 0, T0), 0);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), T0 + 5 * SEC);
-	zone_refusal_put(f->z, &newer, 0, T0 + 6 * SEC);
+	zone_refusal_put(f->z, &newer, 0, T0, T0 + 6 * SEC);
 	assert_int_equal(zone_refusal_get(f->z, &q, 0, T0), 0);
-	/* and with a clock that goes back, which would make it last */
-	assert_int_equal(zone_refusal_get(f->z, &newer, 0, T0 - 3600 * SEC), 0);
+	assert_int_equal(zone_refusal_get(f->z, &newer, 0, T0), T0 + 6 * SEC);
 }
 
 int

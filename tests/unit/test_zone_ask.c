@@ -155,6 +155,68 @@ test_sessions_are_counted_once_a_record(void **state)
 	assert_int_equal(zone_sessions(f->z), 3);
 }
 
+/* Asked in any state, a look leaves every entry as it is. */
+static void
+test_peek_writes_nothing(void **state)
+{
+	static const struct {
+		const char *what;
+		int64_t dt_s;
+		bool charged;
+		enum grey_state grey;
+		int64_t used;
+	} table[] = {
+	    {"too early", 1, false, GREY_EARLY, 2},
+	    {"waited", 300, true, GREY_PASSED, 1},
+	    {"too late", 86400, false, GREY_NEW, 1},
+	    {"the clock went back", -3600, false, GREY_EARLY, 2},
+	};
+	struct fixture *f = *state;
+	struct limit l = bucket("connections", 60, 3, ACTION_REFUSE),
+		     shadow = bucket("shadow", 60, 30, ACTION_LOG),
+		     open = sessions("sessions", 3, ACTION_REFUSE);
+	struct request q = simple("{192.0.2.0/24}:192.0.2.7", &l), greyed;
+	size_t size = f->z->nsets * sizeof *f->z->sets;
+	void *before = malloc(size);
+
+	assert_non_null(before);
+	add_hit(&q, 0, &shadow, 1);
+	add_hit(&q, 0, &open, 1);
+	assert_true(put(f, &q, T0).charged);
+	greyed = q;
+	greyed.nhits = 2;
+	greyed.grey.asked = true;
+	greyed.grey.record = (uint8_t)add_record(&greyed, PER_POOL, "{192.0.2.0/24}");
+	greyed.grey.delay_us = 300 * SEC;
+	greyed.grey.window_us = 86400 * SEC;
+	greyed.grey.keep_us = 35 * 86400 * SEC;
+	snprintf(greyed.grey.key, sizeof greyed.grey.key, "{192.0.2.0/24} s r");
+	assert_int_equal(put(f, &greyed, T0).grey, GREY_NEW);
+	greyed.peek = q.peek = true;
+	memcpy(before, f->z->sets, size);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct answer a = put(f, &greyed, T0 + table[i].dt_s * SEC);
+
+		if (a.charged != table[i].charged || a.grey != table[i].grey ||
+		    a.hits[0].used != table[i].used * MICRO)
+			fail_msg("%s: charged %d, grey %d, used %lld", table[i].what, a.charged,
+			    (int)a.grey, (long long)a.hits[0].used);
+		if (memcmp(before, f->z->sets, size) != 0)
+			fail_msg("%s: something was written", table[i].what);
+	}
+	for (int i = 0; i < 5; i++) {
+		struct answer a = put(f, &q, T0);
+
+		assert_true(a.charged);
+		assert_int_equal(a.hits[0].used, 2 * MICRO);
+		assert_int_equal(a.hits[2].used, 2 * MICRO);
+		assert_int_equal(a.lease, 0);
+	}
+	assert_int_equal(zone_sessions(f->z), 1);
+	assert_memory_equal(before, f->z->sets, size);
+	free(before);
+}
+
 static void
 test_load_is_empty(void **state)
 {
@@ -163,7 +225,12 @@ test_load_is_empty(void **state)
 
 	assert_int_equal(store_load(f->s, 0, &o), STORE_OK);
 	assert_string_equal(o.generation, "0");
-	assert_int_equal(o.nentries, 0);
+	for (int i = 0; i < SECTIONS; i++) {
+		assert_int_equal(o.n[i], 0);
+		assert_int_equal(o.total[i], 0);
+	}
+	assert_true(o.format <= OVERLAY_FORMAT);
+	overlay_free(&o);
 }
 
 /* --- greylisting ------------------------------------------------------------------------- */
@@ -277,6 +344,7 @@ main(void)
 	    ZONE_TEST(test_log_limits_are_apart),
 	    ZONE_TEST(test_clock_back),
 	    ZONE_TEST(test_sessions_are_counted_once_a_record),
+	    ZONE_TEST(test_peek_writes_nothing),
 	    ZONE_TEST(test_load_is_empty),
 	    ZONE_TEST(test_grey_road),
 	    ZONE_TEST(test_grey_window_ends),

@@ -19,18 +19,22 @@
 #define DEFAULT_SOCKET "inet:127.0.0.1:8890"
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
+/* weir-milter or weirctl, in front of each complaint */
+#define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
 #define WORDS_MAX 24 /* in one section */
+#define END_OF_FILE "end-of-file"
 
 /* libconfuse's callbacks carry no context of ours. Start-up is single-threaded. */
 static struct {
 	struct conf *conf;
 	FILE *errors;
+	unsigned nerrors;
 	bool exempt_given; /* replaces the default, be it empty */
 } reading;
 
 static const char *
-section_name(const cfg_t *section)
+conf_section(const cfg_t *section)
 {
 	/* libconfuse calls what is outside of any section "root" */
 	return strcmp(section->name, "root") == 0 ? "" : section->name;
@@ -48,7 +52,7 @@ find_word(const char *section, const char *name)
 static int
 on_value(cfg_t *section, cfg_opt_t *opt)
 {
-	const struct conf_word *w = find_word(section_name(section), opt->name);
+	const struct conf_word *w = find_word(conf_section(section), opt->name);
 	unsigned n = cfg_opt_size(opt);
 	char err[ERR_MAX] = "";
 	const char *value = n > 0 ? cfg_opt_getnstr(opt, n - 1) : NULL;
@@ -68,6 +72,12 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 	char err[LIMIT_ERR_MAX] = "";
 	struct limit *l, whole;
 
+	if (strcmp(opt->name, "greylist") == 0) {
+		if (greylist_finish(&reading.conf->rules.greylist, err, sizeof err))
+			return 0;
+		cfg_error(root, "%s", err);
+		return -1;
+	}
 	if (strcmp(opt->name, "limit") != 0)
 		return 0;
 	l = ruleset_limit(&reading.conf->rules, cfg_title(section));
@@ -85,9 +95,17 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 static void
 on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
-	fprintf(reading.errors, "weir-milter: %s:%d: ", cfg->filename, cfg->line);
-	vfprintf(reading.errors, fmt, ap);
-	fputc('\n', reading.errors);
+	char text[ERR_MAX];
+
+	/* it may repeat what stands in the file, and that may be anything */
+	vsnprintf(text, sizeof text, fmt, ap);
+	for (char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	if (strstr(text, "'" END_OF_FILE "'") != NULL)
+		strcpy(text, "premature end of file: a '}' is missing");
+	fprintf(reading.errors, "%s: %s:%d: %s\n", PROGRAM, cfg->filename, cfg->line, text);
+	reading.nerrors++;
 }
 
 /* libconfuse's option array for a section of our table. */
@@ -97,7 +115,7 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	const cfg_opt_t end = CFG_END();
 	size_t n = 0;
 
-	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - 4; w++) {
+	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - 5; w++) {
 		const cfg_opt_t text = CFG_STR(w->name, NULL, CFGF_NODEFAULT);
 		const cfg_opt_t list = CFG_STR_LIST(w->name, NULL, CFGF_NODEFAULT);
 
@@ -110,6 +128,7 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 		    CFG_SEC("redis", redis, CFGF_NODEFAULT),
 		    CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
 		    CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+		    CFG_STR(END_OF_FILE, NULL, CFGF_NODEFAULT),
 		};
 
 		section_opts("redis", redis);
@@ -121,18 +140,65 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	opts[n] = end;
 }
 
+/* The file, with END_OF_FILE set behind it: libconfuse takes the end of the file for the end of
+ * any section, too. EILSEQ: bytes that no text has. Freed by the caller. */
+static bool
+read_whole(const char *file, char **text)
+{
+	FILE *f = fopen(file, "re");
+	size_t room = 0;
+	ssize_t len;
+
+	if (f == NULL)
+		return false;
+	errno = 0;
+	len = getdelim(text, &room, '\0', f);
+	if (len < 0 && !ferror(f)) { /* empty */
+		free(*text);
+		*text = strdup("");
+		len = 0;
+	} else if (len > 0 && (*text)[len - 1] == '\0' && !feof(f)) {
+		errno = EILSEQ;
+		len = -1;
+	}
+	fclose(f);
+	if (len >= 0) {
+		char *whole = NULL;
+
+		if (asprintf(&whole, "%s%s" END_OF_FILE " = 1", *text,
+			len > 0 && (*text)[len - 1] != '\n' ? "\n" : "") < 0)
+			whole = NULL;
+		free(*text);
+		*text = whole;
+	}
+	return len >= 0 && *text != NULL;
+}
+
+static int
+parse_text(cfg_t *cfg, char *text)
+{
+	FILE *f = fmemopen(text, strlen(text), "r");
+	int rc;
+
+	if (f == NULL)
+		return CFG_FILE_ERROR;
+	rc = cfg_parse_fp(cfg, f);
+	fclose(f);
+	return rc;
+}
+
 static bool
 parse_file(struct conf *c, const char *file, FILE *errors)
 {
 	cfg_opt_t opts[WORDS_MAX];
-	char path[64];
+	char path[64], *text = NULL;
 	cfg_t *cfg;
 	int rc;
 
 	section_opts("", opts);
 	cfg = cfg_init(opts, CFGF_NONE);
 	if (cfg == NULL) {
-		fprintf(errors, "weir-milter: out of memory\n");
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
 	reading.conf = c;
@@ -144,9 +210,16 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 		cfg_set_validate_func(cfg, path, on_value);
 	}
 	cfg_set_validate_func(cfg, "limit", on_section);
-	rc = cfg_parse(cfg, file);
+	cfg_set_validate_func(cfg, "greylist", on_section);
+	reading.nerrors = 0;
+	cfg->filename = strdup(file);
+	rc = cfg->filename != NULL && read_whole(file, &text) ? parse_text(cfg, text)
+							      : CFG_FILE_ERROR;
 	if (rc == CFG_FILE_ERROR)
-		fprintf(errors, "weir-milter: %s: %s\n", file, strerror(errno));
+		fprintf(errors, "%s: %s: %s\n", PROGRAM, file, strerror(errno));
+	else if (rc != CFG_SUCCESS && reading.nerrors == 0)
+		fprintf(errors, "%s: %s: not a configuration file\n", PROGRAM, file);
+	free(text);
 	/* exempt = {} exempts nobody, and is not the same as saying nothing */
 	reading.exempt_given = (cfg_getopt(cfg, "exempt")->flags & CFGF_MODIFIED) != 0;
 	cfg_free(cfg);
@@ -165,20 +238,20 @@ read_password(struct conf *c, FILE *errors)
 	bool ok = false;
 
 	if (f == NULL) {
-		fprintf(errors, "weir-milter: password-file %s: %s\n", c->password_file,
+		fprintf(errors, "%s: password-file %s: %s\n", PROGRAM, c->password_file,
 		    strerror(errno));
 		return false;
 	}
 	if (fstat(fileno(f), &st) == 0 && (st.st_mode & S_IRWXO) != 0)
-		fprintf(errors, "weir-milter: warning: password-file %s can be read by everybody\n",
+		fprintf(errors, "%s: warning: password-file %s can be read by everybody\n", PROGRAM,
 		    c->password_file);
 	len = getline(&line, &room, f);
 	if (len > 0 && line[len - 1] == '\n')
 		line[--len] = '\0';
 	if (len <= 0)
-		fprintf(errors, "weir-milter: password-file %s is empty\n", c->password_file);
+		fprintf(errors, "%s: password-file %s is empty\n", PROGRAM, c->password_file);
 	else if (len > REDIS_SECRET_MAX)
-		fprintf(errors, "weir-milter: password-file %s: the password is too long\n",
+		fprintf(errors, "%s: password-file %s: the password is too long\n", PROGRAM,
 		    c->password_file);
 	else {
 		strcpy(c->redis.password, line);
@@ -224,14 +297,14 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 
 	conf_defaults(c);
 	if (c->exempt == NULL) {
-		fprintf(errors, "weir-milter: out of memory\n");
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
 	reading.exempt_given = false;
 	if (file != NULL && !parse_file(c, file, errors))
 		return false;
 	if (!reading.exempt_given && !add_default_exempt(c->exempt)) {
-		fprintf(errors, "weir-milter: out of memory\n");
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
 	if (c->password_file[0] != '\0' && !read_password(c, errors))
@@ -239,7 +312,7 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	if (!ruleset_finish(&c->rules, err, sizeof err)) {
-		fprintf(errors, "weir-milter: %s: %s\n", file != NULL ? file : "built-in", err);
+		fprintf(errors, "%s: %s: %s\n", PROGRAM, file != NULL ? file : "built-in", err);
 		return false;
 	}
 	return true;

@@ -1,8 +1,8 @@
 /*
  * conf_words.h - the table of all words of the configuration file.
  */
-#ifndef WEIR_MILTER_CONF_WORDS_H
-#define WEIR_MILTER_CONF_WORDS_H
+#ifndef WEIR_CONF_CONF_WORDS_H
+#define WEIR_CONF_CONF_WORDS_H
 
 #include "conf.h"
 

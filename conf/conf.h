@@ -1,11 +1,12 @@
 /*
- * conf.h - the configuration of one weir-milter, read once and then never changed.
+ * conf.h - weir.conf(5): read once and then never changed. weir-milter lives by it; weirctl
+ * learns from it where Redis is and what the file's limits are.
  *
- * Built by conf_read() from built-in defaults and the file; command-line options are laid over
- * it by main.c. Owned by the master; workers inherit it by fork.
+ * Built by conf_read() from built-in defaults and the file; the command line is laid over it by
+ * main.c. The milter's master owns it; workers inherit it by fork.
  */
-#ifndef WEIR_MILTER_CONF_H
-#define WEIR_MILTER_CONF_H
+#ifndef WEIR_CONF_CONF_H
+#define WEIR_CONF_CONF_H
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 
 #include "weir/redis.h"
 #include "weir/ruleset.h"
-#include "socket.h"
+#include "socket_spec.h"
 
 #define CONF_NAME_MAX 64
 #define CONF_PATH_MAX 1024

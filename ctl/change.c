@@ -1,0 +1,118 @@
+/*
+ * change.c - the one way in which weirctl writes: read, make the new words, check them as the
+ * milter would, and swap them in by a script that notices when somebody else was faster.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lua.h"
+#include "weir/units.h"
+#include "ctl.h"
+
+/* So many changes are kept for `limit history` and `limit rollback`. */
+#define HISTORY_MAX 1000
+/* Somebody else was faster so often: that is no person. */
+#define TRIES_MAX 50
+#define FIELDS_MAX 64
+
+char *
+ctl_entry(const struct ctl *c, const char *words, int64_t until_us)
+{
+	char by[ENTRY_BY_MAX + 1], until[40] = "", reason[ENTRY_REASON_MAX + 16] = "";
+	char *out;
+
+	if (until_us != INT64_MAX)
+		snprintf(until, sizeof until, " until=%" PRId64, until_us / USEC_PER_SEC);
+	if (c->reason[0] != '\0')
+		snprintf(reason, sizeof reason, " reason=\"%s\"", c->reason);
+	if (asprintf(&out, "%s%s by=%s%s", words, until, ctl_author(by), reason) < 0)
+		ctl_die(CTL_REFUSED, "out of memory");
+	if (strlen(out) > ENTRY_WORDS_MAX)
+		ctl_die(CTL_USAGE, "that is too long for one entry");
+	return out;
+}
+
+int64_t
+ctl_take_for(int *argc, char **argv)
+{
+	int64_t us;
+
+	if (*argc < 2 || strcmp(argv[*argc - 2], "for") != 0)
+		return INT64_MAX;
+	if (!units_duration(argv[*argc - 1], &us) || us < USEC_PER_SEC)
+		ctl_die(CTL_USAGE, "for: \"%.40s\" is not a duration such as 30m, 2h or 1d",
+		    argv[*argc - 1]);
+	*argc -= 2;
+	return ctl_now_us() + us;
+}
+
+/* What the milter would say to it, before it is written. */
+static void
+check(const struct rules *r, enum overlay_section s, const char *field, const char *entry)
+{
+	char words[ENTRY_WORDS_MAX + 1], err[LIMIT_ERR_MAX], safe[128];
+	struct entry_meta meta;
+
+	if (!entry_split(entry, &meta, words, err, sizeof err) ||
+	    !ruleset_check_entry(&r->set, s, field, words, err, sizeof err))
+		ctl_die(CTL_REFUSED, "%s: %s", out_safe(field, 100, safe, sizeof safe), err);
+}
+
+/* 0 = somebody was faster; else the new generation. */
+static int64_t
+attempt(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields, change_fn *fn,
+    void *ctx)
+{
+	const char *keys[] = {"generation", "history", "format", section_name(s)};
+	const char *args[4 + 3 * FIELDS_MAX];
+	char *made[FIELDS_MAX], by[ENTRY_BY_MAX + 1], keep[12];
+	struct rules r;
+	redisReply *reply;
+	int64_t generation = 0;
+	int nargs = 0;
+
+	rules_load(c, &r);
+	if (r.overlay.format > OVERLAY_FORMAT)
+		ctl_die(CTL_REFUSED, "nothing is changed: use the newer weirctl");
+	snprintf(keep, sizeof keep, "%d", HISTORY_MAX);
+	args[nargs++] = section_name(s);
+	args[nargs++] = ctl_author(by);
+	args[nargs++] = c->reason;
+	args[nargs++] = keep;
+	for (unsigned i = 0; i < n; i++) {
+		const char *now = rules_words(&r, s, fields[i]);
+
+		made[i] = fn(c, &r, fields[i], now, ctx);
+		if (made[i] != NULL)
+			check(&r, s, fields[i], made[i]);
+		args[nargs++] = fields[i];
+		args[nargs++] = now != NULL ? now : "";
+		args[nargs++] = made[i] != NULL ? made[i] : "";
+	}
+	reply = ctl_eval(c, lua_change, 4, keys, nargs, args);
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2 &&
+	    reply->element[0]->type == REDIS_REPLY_INTEGER && reply->element[0]->integer == 1)
+		generation = reply->element[1]->integer;
+	freeReplyObject(reply);
+	for (unsigned i = 0; i < n; i++)
+		free(made[i]);
+	rules_free(&r);
+	return generation;
+}
+
+int64_t
+ctl_change(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields,
+    change_fn *fn, void *ctx)
+{
+	if (n > FIELDS_MAX)
+		ctl_die(CTL_REFUSED, "too many entries at once");
+	for (int i = 0; i < TRIES_MAX; i++) {
+		int64_t generation = attempt(c, s, n, fields, fn, ctx);
+
+		if (generation != 0)
+			return generation;
+	}
+	ctl_die(CTL_REFUSED, "somebody else keeps changing the same entry: try again");
+}

@@ -1,0 +1,88 @@
+/*
+ * cmd_clear.c - weirctl clear: forget what was counted of a client, so that it starts afresh.
+ *
+ * What is open stays counted: those sessions are there. A refusal that a weir-milter still
+ * remembers by itself is over within a second.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "weir/units.h"
+#include "ctl.h"
+
+struct clearing {
+	struct ctl *c;
+	const struct who *who;
+	int64_t cleared;
+};
+
+static void
+remove_key(struct ctl *c, const char *kind, const char *record_key, int64_t *cleared)
+{
+	char name[CTL_KEY_MAX], key[CTL_KEY_MAX];
+	redisReply *r;
+
+	snprintf(name, sizeof name, "%s:%s", kind, record_key);
+	r = ctl_callf(c, "DEL %s", ctl_key(c, name, key));
+	if (r->type == REDIS_REPLY_INTEGER)
+		*cleared += r->integer;
+	freeReplyObject(r);
+}
+
+/* A record of a network or address that lies in the network to be cleared. */
+static bool
+clear_within(void *ctx, const struct client_record *r)
+{
+	struct clearing *k = ctx;
+	struct net n;
+
+	if (net_parse(r->who, &n) && n.bits >= k->who->net.bits &&
+	    net_contains(&k->who->net, &n.base))
+		remove_key(k->c, limit_per_name(r->kind), r->key, &k->cleared);
+	return true;
+}
+
+static void
+print_cleared(const struct ctl *c, const json_t *result)
+{
+	(void)c;
+	printf("cleared %" JSON_INTEGER_FORMAT " records; what is refused now is let in within a "
+	       "second\n",
+	    json_integer_value(json_object_get(result, "cleared")));
+}
+
+int
+cmd_clear(struct ctl *c, int argc, char **argv)
+{
+	static const enum limit_per kinds[] = {PER_ADDRESS, PER_NETWORK, PER_POOL};
+	char err[LIMIT_ERR_MAX], safe[80];
+	struct clearing k = {.c = c};
+	struct who who;
+	struct rules r;
+
+	if (argc != 2)
+		return CTL_USAGE;
+	if (!who_parse(argv[1], &who, err, sizeof err))
+		ctl_die(CTL_REFUSED, "\"%s\": %s", out_safe(argv[1], 60, safe, sizeof safe), err);
+	if (who.is_user)
+		ctl_die(CTL_REFUSED, "nothing is counted per user: name an address or a network");
+	k.who = &who;
+	rules_load(c, &r);
+	if (who.net.bits == (who.net.base.family == ADDR_V4 ? 32 : 128)) {
+		struct record rec;
+
+		/* one client: no need to walk over all */
+		plan_record(&r.set, PER_ADDRESS, &who.net.base, &rec);
+		remove_key(c, limit_per_name(PER_ADDRESS), rec.key, &k.cleared);
+		plan_record(&r.set, PER_NETWORK, &who.net.base, &rec);
+		remove_key(c, limit_per_name(PER_NETWORK), rec.key, &k.cleared);
+	} else
+		for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+			records_each(c, kinds[i], clear_within, &k);
+	rules_free(&r);
+	if (k.cleared == 0)
+		ctl_die(CTL_REFUSED, "nothing is counted for %s",
+		    out_safe(argv[1], 60, safe, sizeof safe));
+	out_result(c, json_pack("{sI}", "cleared", (json_int_t)k.cleared), print_cleared);
+	return CTL_DONE;
+}

@@ -1,0 +1,494 @@
+/*
+ * cmd_limit.c - weirctl limit: list, set, unset, history, rollback.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lua.h"
+#include "weir/units.h"
+#include "ctl.h"
+
+#define HISTORY_SHOWN 20
+#define HISTORY_MAX "1000"
+
+/* --- list ---------------------------------------------------------------------------------------- */
+
+static json_t *
+limit_json(const struct limit *l)
+{
+	json_t *j = json_pack("{ss ss ss sb ss}", "name", l->name, "count",
+	    limit_count_name(l->count), "per", limit_per_name(l->per), "enabled", l->enabled,
+	    "action", limit_action_name(l->action));
+
+	if (l->count == COUNT_SESSIONS)
+		json_object_set_new(j, "max", json_integer(l->max));
+	else {
+		json_object_set_new(j, "rate", json_integer(l->rate));
+		json_object_set_new(j, "period_seconds", json_integer(l->period_us / USEC_PER_SEC));
+		json_object_set_new(j, "burst", json_integer(l->burst));
+	}
+	if (l->action != ACTION_LOG)
+		json_object_set_new(j, "reply",
+		    json_sprintf("%s %s %s", l->reply.code, l->reply.xcode, l->reply.text));
+	return j;
+}
+
+/* Where it comes from: the entry in Redis that is in force for it, if any. */
+static void
+add_origin(json_t *j, const struct rules *r, const char *name)
+{
+	char temporary[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY], words[ENTRY_WORDS_MAX + 1],
+	    err[64];
+	const char *fields[2] = {temporary, name};
+	int64_t now = ctl_now_us();
+
+	snprintf(temporary, sizeof temporary, "%s%s", name, ENTRY_TEMPORARY);
+	json_object_set_new(j, "from", json_string("file"));
+	for (int i = 0; i < 2; i++) {
+		const char *entry = rules_words(r, SECTION_LIMITS, fields[i]);
+		struct entry_meta m;
+
+		if (entry == NULL || !entry_split(entry, &m, words, err, sizeof err) ||
+		    m.until_us <= now ||
+		    !ruleset_check_entry(
+			&r->set, SECTION_LIMITS, fields[i], words, err, sizeof err))
+			continue;
+		json_object_set_new(j, "from", json_string("redis"));
+		json_object_set_new(j, "by", json_string(m.by));
+		json_object_set_new(j, "reason", json_string(m.reason));
+		if (m.until_us != INT64_MAX)
+			json_object_set_new(j, "until", json_integer(m.until_us / USEC_PER_SEC));
+		return;
+	}
+}
+
+static const char *
+text(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+
+	return s != NULL ? s : "";
+}
+
+static int64_t
+whole(const json_t *j, const char *key)
+{
+	return json_integer_value(json_object_get(j, key));
+}
+
+static void
+period_text(int64_t s, char out[32])
+{
+	static const struct {
+		int64_t s;
+		const char *name;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
+
+	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+		if (s % units[i].s == 0) {
+			snprintf(out, 32, "%" PRId64 "%s", s / units[i].s, units[i].name);
+			return;
+		}
+}
+
+static void
+print_list(const struct ctl *c, const json_t *result)
+{
+	struct table *t = table_new(5, "NAME", "PER", "LIMIT", "DOES", "FROM");
+	const json_t *l;
+	size_t i;
+
+	json_array_foreach(json_object_get(result, "limits"), i, l)
+	{
+		char name[80], limit[96], period[32], from[200], left[32];
+
+		snprintf(name, sizeof name,
+		    strcmp(text(l, "name"), text(l, "count")) == 0 ? "%s" : "%s (%s)",
+		    text(l, "name"), text(l, "count"));
+		period_text(whole(l, "period_seconds"), period);
+		if (!json_is_true(json_object_get(l, "enabled")))
+			snprintf(limit, sizeof limit, "off");
+		else if (json_object_get(l, "max") != NULL)
+			snprintf(limit, sizeof limit, "max %" PRId64, whole(l, "max"));
+		else
+			snprintf(limit, sizeof limit, "%" PRId64 "/%s burst %" PRId64,
+			    whole(l, "rate"), period, whole(l, "burst"));
+		snprintf(from, sizeof from, "%s", text(l, "from"));
+		if (json_object_get(l, "until") != NULL)
+			snprintf(from, sizeof from, "redis for %s, %s",
+			    out_duration(whole(l, "until") * USEC_PER_SEC - ctl_now_us(), left),
+			    text(l, "by"));
+		else if (text(l, "by")[0] != '\0')
+			snprintf(from, sizeof from, "redis, %s", text(l, "by"));
+		table_row(t, name, text(l, "per"), limit, text(l, "action"), from);
+	}
+	table_print(c, t);
+	json_array_foreach(json_object_get(result, "ignored"), i, l)
+	{
+		out_colour(c, RED);
+		printf("ignored in redis: %s %s: %s\n", text(l, "section"), text(l, "name"),
+		    text(l, "why"));
+		out_colour(c, PLAIN);
+	}
+	printf("generation %s\n", text(result, "generation"));
+}
+
+static int
+list(struct ctl *c)
+{
+	struct rules r;
+	json_t *limits = json_array();
+	char safe[64];
+
+	rules_load(c, &r);
+	for (unsigned i = 0; i < r.set.nlimits; i++) {
+		json_t *j = limit_json(&r.set.limits[i]);
+
+		add_origin(j, &r, r.set.limits[i].name);
+		json_array_append_new(limits, j);
+	}
+	out_result(c,
+	    json_pack("{ss so sO}", "generation",
+		out_safe(r.overlay.generation, 60, safe, sizeof safe), "limits", limits, "ignored",
+		r.ignored),
+	    print_list);
+	rules_free(&r);
+	return CTL_DONE;
+}
+
+/* --- set ------------------------------------------------------------------------------------------ */
+
+struct new_words {
+	int argc;
+	char **argv;
+	int64_t until_us;
+};
+
+/* The words that are there, with those on the command line in place of their like. */
+static char *
+merge(struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx)
+{
+	const struct new_words *w = ctx;
+	char old[ENTRY_WORDS_MAX + 1] = "", words[2 * ENTRY_WORDS_MAX] = "", err[128];
+	struct entry_meta m;
+	const char *p = old;
+	char key[32], value[ENTRY_WORDS_MAX + 1];
+	size_t used = 0;
+
+	(void)r;
+	(void)field;
+	if (now != NULL && entry_split(now, &m, old, err, sizeof err) && m.until_us <= ctl_now_us())
+		old[0] = '\0';
+	while (entry_next(&p, key, sizeof key, value, sizeof value)) {
+		bool replaced = false;
+
+		for (int i = 0; i < w->argc; i++)
+			if (strncmp(w->argv[i], key, strlen(key)) == 0 &&
+			    w->argv[i][strlen(key)] == '=')
+				replaced = true;
+		if (!replaced)
+			used += (size_t)snprintf(words + used, sizeof words - used,
+			    strchr(value, ' ') != NULL ? "%s%s=\"%s\"" : "%s%s=%s",
+			    used > 0 ? " " : "", key, value);
+	}
+	for (int i = 0; i < w->argc && used < sizeof words; i++) {
+		const char *eq = strchr(w->argv[i], '=');
+
+		if (eq == NULL)
+			ctl_die(CTL_USAGE, "\"%.60s\" is not KEY=VALUE", w->argv[i]);
+		/* the shell has eaten the quotes */
+		used += (size_t)snprintf(words + used, sizeof words - used,
+		    strchr(eq, ' ') != NULL && eq[1] != '"' ? "%s%.*s=\"%s\"" : "%s%.*s=%s",
+		    used > 0 ? " " : "", (int)(eq - w->argv[i]), w->argv[i], eq + 1);
+	}
+	if (used >= ENTRY_WORDS_MAX)
+		ctl_die(CTL_USAGE, "that is too long for one entry");
+	return ctl_entry(c, words, w->until_us);
+}
+
+struct impact {
+	const struct limit *before, *after;
+	int64_t now_us;
+	unsigned seen, refused;
+};
+
+/* An hour: who was not seen for longer has drained anyway. */
+#define IMPACT_SEEN_US (3600 * USEC_PER_SEC)
+
+static bool
+count_impact(void *ctx, const struct client_record *r)
+{
+	struct impact *i = ctx;
+	int64_t level;
+
+	if (i->now_us - r->last_us > IMPACT_SEEN_US)
+		return true;
+	i->seen++;
+	if (record_level(r, i->before, i->now_us, &level) &&
+	    level + MICRO <= i->before->burst * MICRO && level + MICRO > i->after->burst * MICRO)
+		i->refused++;
+	return true;
+}
+
+/* Whom the change would refuse although the limit of now lets them: says so, and asks. */
+static void
+warn_impact(struct ctl *c, const char *name, const struct new_words *w)
+{
+	struct rules r;
+	struct limit after;
+	char err[LIMIT_ERR_MAX], *entry, words[ENTRY_WORDS_MAX + 1];
+	struct entry_meta m;
+	const struct limit *before;
+	struct impact i = {.now_us = ctl_now_us()};
+
+	rules_load(c, &r);
+	before = ruleset_limit(&r.set, name);
+	entry = merge(c, &r, name, rules_words(&r, SECTION_LIMITS, name), (void *)w);
+	if (before != NULL && before->enabled && before->count != COUNT_SESSIONS) {
+		after = *before;
+		if (entry_split(entry, &m, words, err, sizeof err) &&
+		    limit_set_words(&after, words, err, sizeof err) &&
+		    limit_finish(&after, err, sizeof err) && after.enabled &&
+		    after.action != ACTION_LOG && after.burst < before->burst &&
+		    after.count == before->count && after.per == before->per) {
+			i.before = before;
+			i.after = &after;
+			records_each(c, before->per, count_impact, &i);
+		}
+	}
+	free(entry);
+	rules_free(&r);
+	if (i.refused == 0)
+		return;
+	fprintf(stderr, "weirctl: this would refuse %u of %u clients seen in the last hour\n",
+	    i.refused, i.seen);
+	if (c->yes)
+		return;
+	if (!isatty(STDIN_FILENO))
+		ctl_die(CTL_REFUSED, "nothing is changed; say --yes to change it all the same");
+	fprintf(stderr, "Change it all the same? [y/N] ");
+	if (getchar() != 'y')
+		ctl_die(CTL_REFUSED, "nothing is changed");
+}
+
+static void
+print_generation(const struct ctl *c, const json_t *result)
+{
+	out_colour(c, GREEN);
+	printf("done");
+	out_colour(c, PLAIN);
+	printf(": in force everywhere, generation %" PRId64 "\n", whole(result, "generation"));
+}
+
+static int
+done(struct ctl *c, int64_t generation)
+{
+	out_result(c, json_pack("{sI}", "generation", (json_int_t)generation), print_generation);
+	return CTL_DONE;
+}
+
+/* What is set for good does not show while something temporary lies over it. */
+static void
+note_temporary(struct ctl *c, const char *name)
+{
+	char field[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY], words[ENTRY_WORDS_MAX + 1], err[64];
+	struct entry_meta m;
+	const char *entry;
+	struct rules r;
+	char left[32];
+
+	snprintf(field, sizeof field, "%s%s", name, ENTRY_TEMPORARY);
+	rules_load(c, &r);
+	entry = rules_words(&r, SECTION_LIMITS, field);
+	if (entry != NULL && entry_split(entry, &m, words, err, sizeof err) &&
+	    m.until_us > ctl_now_us())
+		fprintf(stderr,
+		    "weirctl: note: for %s \"%s\" of %s still lies over it (limit unset %s ends "
+		    "both)\n",
+		    out_duration(m.until_us - ctl_now_us(), left), words, m.by, name);
+	rules_free(&r);
+}
+
+static int
+set(struct ctl *c, const char *name, int argc, char **argv)
+{
+	struct new_words w = {.until_us = ctl_take_for(&argc, argv)};
+	char field[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY];
+	const char *fields[1] = {field};
+
+	w.argc = argc;
+	w.argv = argv;
+	if (argc < 1)
+		return CTL_USAGE;
+	if (!limit_name_valid(name))
+		ctl_die(CTL_REFUSED, "not a limit's name ([a-z0-9-], at most 32)");
+	snprintf(field, sizeof field, "%s%s", name, w.until_us != INT64_MAX ? ENTRY_TEMPORARY : "");
+	warn_impact(c, name, &w);
+	if (w.until_us == INT64_MAX)
+		note_temporary(c, name);
+	return done(c, ctl_change(c, SECTION_LIMITS, 1, fields, merge, &w));
+}
+
+/* --- unset ---------------------------------------------------------------------------------------- */
+
+static char *
+remove_entry(struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx)
+{
+	bool *found = ctx;
+
+	(void)c;
+	(void)r;
+	(void)field;
+	*found = *found || now != NULL;
+	return NULL;
+}
+
+static int
+unset(struct ctl *c, const char *name)
+{
+	char temporary[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY];
+	const char *fields[2] = {name, temporary};
+	struct rules r;
+	bool found = false;
+
+	if (!limit_name_valid(name))
+		ctl_die(CTL_REFUSED, "not a limit's name ([a-z0-9-], at most 32)");
+	snprintf(temporary, sizeof temporary, "%s%s", name, ENTRY_TEMPORARY);
+	rules_load(c, &r);
+	found = rules_words(&r, SECTION_LIMITS, name) != NULL ||
+	    rules_words(&r, SECTION_LIMITS, temporary) != NULL;
+	rules_free(&r);
+	if (!found)
+		ctl_die(
+		    CTL_REFUSED, "redis has nothing for limit %s: the file's is in force", name);
+	return done(c, ctl_change(c, SECTION_LIMITS, 2, fields, remove_entry, &found));
+}
+
+/* --- history and rollback --------------------------------------------------------------------------- */
+
+static void
+print_change(const json_t *change)
+{
+	const char *parts[2] = {text(change, "old"), text(change, "new")};
+	char safe[2][200], field[128];
+
+	for (int i = 0; i < 2; i++) {
+		struct entry_meta m;
+		char words[ENTRY_WORDS_MAX + 1], err[64];
+
+		if (parts[i][0] == '\0')
+			strcpy(safe[i], "-");
+		else if (entry_split(parts[i], &m, words, err, sizeof err))
+			out_safe(words, 199, safe[i], sizeof safe[i]);
+		else
+			out_safe(parts[i], 199, safe[i], sizeof safe[i]);
+	}
+	printf("      %s %s: %s -> %s\n", text(change, "section"),
+	    out_safe(text(change, "field"), 100, field, sizeof field), safe[0], safe[1]);
+}
+
+static void
+print_history(const struct ctl *c, const json_t *result)
+{
+	const json_t *entry, *change;
+	size_t i, k;
+
+	if (json_array_size(result) == 0)
+		puts("nothing has been changed with weirctl yet");
+	json_array_foreach(result, i, entry)
+	{
+		time_t at = (time_t)whole(entry, "time");
+		struct tm tm;
+		char when[32] = "?", by[100], reason[ENTRY_REASON_MAX + 1];
+
+		if (localtime_r(&at, &tm) != NULL)
+			strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+		out_colour(c, BOLD);
+		printf("%4" PRId64 "  %s  %s", whole(entry, "n"), when,
+		    out_safe(text(entry, "by"), 90, by, sizeof by));
+		out_colour(c, PLAIN);
+		if (text(entry, "reason")[0] != '\0')
+			printf("  (%s)",
+			    out_safe(
+				text(entry, "reason"), ENTRY_REASON_MAX, reason, sizeof reason));
+		putchar('\n');
+		json_array_foreach(json_object_get(entry, "changes"), k, change)
+		    print_change(change);
+	}
+}
+
+static int
+history(struct ctl *c)
+{
+	char key[CTL_KEY_MAX];
+	redisReply *r = ctl_callf(
+	    c, "LRANGE %s 0 %d", ctl_key(c, "history", key), c->json ? -1 : HISTORY_SHOWN - 1);
+	json_t *result = json_array();
+
+	for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i < r->elements; i++) {
+		json_t *entry = json_loads(r->element[i]->str, 0, NULL);
+
+		/* what somebody else pushed there is not ours to show */
+		if (json_is_object(entry))
+			json_array_append(result, entry);
+		json_decref(entry);
+	}
+	freeReplyObject(r);
+	out_result(c, result, print_history);
+	return CTL_DONE;
+}
+
+static int
+rollback(struct ctl *c, const char *to)
+{
+	const char *keys[] = {"generation", "history", "limits", "overrides", "lists"};
+	char by[ENTRY_BY_MAX + 1], reason[ENTRY_REASON_MAX + 32], safe[128];
+	const char *args[] = {to, ctl_author(by), reason, HISTORY_MAX};
+	int64_t n, generation;
+	redisReply *r;
+
+	if (!units_count(to, &n))
+		return CTL_USAGE;
+	snprintf(reason, sizeof reason, "rollback to %s%s%s", to, c->reason[0] != '\0' ? ": " : "",
+	    c->reason);
+	r = ctl_eval(c, lua_rollback, 5, keys, 4, args);
+	if (r->type != REDIS_REPLY_ARRAY || r->elements < 1)
+		ctl_die(CTL_REFUSED, "redis: unexpected reply");
+	switch (r->element[0]->integer) {
+	case 0:
+		ctl_die(CTL_REFUSED,
+		    "%s %s is not as the last recorded change left it (changed by hand?): nothing "
+		    "is changed",
+		    r->element[1]->str, out_safe(r->element[2]->str, 100, safe, sizeof safe));
+	case 2:
+		ctl_die(CTL_REFUSED, "nothing has changed since generation %s", to);
+	case 3:
+		ctl_die(CTL_REFUSED, "the history reaches back to generation %lld only",
+		    (long long)r->element[1]->integer);
+	default:
+		break;
+	}
+	generation = r->element[1]->integer;
+	freeReplyObject(r);
+	return done(c, generation);
+}
+
+int
+cmd_limit(struct ctl *c, int argc, char **argv)
+{
+	if (argc == 1 || (argc == 2 && strcmp(argv[1], "list") == 0))
+		return list(c);
+	if (argc >= 4 && strcmp(argv[1], "set") == 0)
+		return set(c, argv[2], argc - 3, argv + 3);
+	if (argc == 3 && strcmp(argv[1], "unset") == 0)
+		return unset(c, argv[2]);
+	if (argc == 2 && strcmp(argv[1], "history") == 0)
+		return history(c);
+	if (argc == 3 && strcmp(argv[1], "rollback") == 0)
+		return rollback(c, argv[2]);
+	return CTL_USAGE;
+}

@@ -1,0 +1,244 @@
+/*
+ * cmd_list.c - weirctl override, exempt, block, unlist, lists: exceptions for single clients.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "weir/units.h"
+#include "ctl.h"
+
+struct wanted {
+	const char *words;
+	int64_t until_us;
+};
+
+static char *
+make_entry(struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx)
+{
+	const struct wanted *w = ctx;
+
+	(void)r;
+	(void)field;
+	(void)now;
+	return ctl_entry(c, w->words, w->until_us);
+}
+
+static char *
+make_nothing(struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx)
+{
+	(void)c;
+	(void)r;
+	(void)field;
+	(void)now;
+	(void)ctx;
+	return NULL;
+}
+
+/* As weir writes it: 2001:DB8::1/128 and 2001:db8::1 are the same client. */
+static void
+canonical_who(const char *text, struct who *w, char out[WHO_TEXT_MAX])
+{
+	char err[LIMIT_ERR_MAX], safe[80];
+
+	if (!who_parse(text, w, err, sizeof err))
+		ctl_die(CTL_REFUSED, "\"%s\": %s", out_safe(text, 60, safe, sizeof safe), err);
+	who_format(w, out);
+}
+
+static void
+print_done(const struct ctl *c, const json_t *result)
+{
+	out_colour(c, GREEN);
+	printf("done");
+	out_colour(c, PLAIN);
+	printf(": in force everywhere, generation %" JSON_INTEGER_FORMAT "\n",
+	    json_integer_value(json_object_get(result, "generation")));
+}
+
+static int
+done(struct ctl *c, int64_t generation)
+{
+	out_result(c, json_pack("{sI}", "generation", (json_int_t)generation), print_done);
+	return CTL_DONE;
+}
+
+int
+cmd_override(struct ctl *c, int argc, char **argv)
+{
+	char who[WHO_TEXT_MAX], field[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2], words[ENTRY_WORDS_MAX];
+	const char *fields[1] = {field};
+	struct wanted w = {.words = words, .until_us = ctl_take_for(&argc, argv)};
+	struct who parsed;
+	size_t used = 0;
+
+	if (argc < 5 || strcmp(argv[1], "set") != 0)
+		return CTL_USAGE;
+	canonical_who(argv[2], &parsed, who);
+	if (!limit_name_valid(argv[3]))
+		ctl_die(CTL_REFUSED, "not a limit's name ([a-z0-9-], at most 32)");
+	snprintf(field, sizeof field, "%s %s", who, argv[3]);
+	for (int i = 4; i < argc; i++) {
+		used += (size_t)snprintf(
+		    words + used, sizeof words - used, "%s%s", used > 0 ? " " : "", argv[i]);
+		if (used >= sizeof words)
+			ctl_die(CTL_USAGE, "that is too long for one entry");
+	}
+	return done(c, ctl_change(c, SECTION_OVERRIDES, 1, fields, make_entry, &w));
+}
+
+static int
+list_who(struct ctl *c, int argc, char **argv, const char *words)
+{
+	struct wanted w = {.words = words, .until_us = ctl_take_for(&argc, argv)};
+	char who[WHO_TEXT_MAX];
+	const char *fields[1] = {who};
+	struct who parsed;
+
+	if (argc != 2)
+		return CTL_USAGE;
+	canonical_who(argv[1], &parsed, who);
+	if (!parsed.is_user && parsed.net.bits == 0 && !c->yes)
+		ctl_die(CTL_REFUSED, "%s is everybody; say --yes if that is meant", who);
+	return done(c, ctl_change(c, SECTION_LISTS, 1, fields, make_entry, &w));
+}
+
+int
+cmd_exempt(struct ctl *c, int argc, char **argv)
+{
+	return list_who(c, argc, argv, "action=exempt");
+}
+
+int
+cmd_block(struct ctl *c, int argc, char **argv)
+{
+	return list_who(c, argc, argv, "action=block");
+}
+
+/* The client an entry is about: all of a list's field, what stands before the last blank of an
+ * override's. */
+static bool
+entry_is_about(enum overlay_section s, const char *field, const char *who)
+{
+	size_t len = strlen(who);
+
+	if (strncmp(field, who, len) != 0)
+		return false;
+	return s == SECTION_LISTS ? field[len] == '\0'
+				  : field[len] == ' ' && strchr(field + len + 1, ' ') == NULL;
+}
+
+int
+cmd_unlist(struct ctl *c, int argc, char **argv)
+{
+	static const enum overlay_section sections[] = {SECTION_LISTS, SECTION_OVERRIDES};
+	char who[WHO_TEXT_MAX];
+	struct who parsed;
+	struct rules r;
+	int64_t generation = 0;
+
+	if (argc != 2)
+		return CTL_USAGE;
+	canonical_who(argv[1], &parsed, who);
+	rules_load(c, &r);
+	for (size_t k = 0; k < sizeof sections / sizeof sections[0]; k++) {
+		enum overlay_section s = sections[k];
+		const char *fields[LIMITS_MAX + 1];
+		unsigned n = 0;
+
+		for (unsigned i = 0; i < r.overlay.n[s] && n < LIMITS_MAX; i++)
+			if (entry_is_about(s, r.overlay.entries[s][i].name, who))
+				fields[n++] = r.overlay.entries[s][i].name;
+		if (n > 0)
+			generation = ctl_change(c, s, n, fields, make_nothing, NULL);
+	}
+	rules_free(&r);
+	if (generation == 0)
+		ctl_die(CTL_REFUSED, "nothing is listed for %s", who);
+	return done(c, generation);
+}
+
+/* --- lists ---------------------------------------------------------------------------------------- */
+
+static void
+print_lists(const struct ctl *c, const json_t *result)
+{
+	struct table *t;
+	const json_t *e;
+	size_t i;
+
+	if (json_array_size(result) == 0) {
+		puts("nobody is exempt, blocked or overridden in redis");
+		return;
+	}
+	t = table_new(4, "WHO", "WHAT", "LEFT", "BY");
+	json_array_foreach(result, i, e)
+	{
+		const json_t *until = json_object_get(e, "until");
+		const char *reason = json_string_value(json_object_get(e, "reason"));
+		char left[32], by[400];
+
+		if (until != NULL)
+			out_duration(json_integer_value(until) * USEC_PER_SEC - ctl_now_us(), left);
+		else
+			strcpy(left, "for good");
+		snprintf(by, sizeof by, "%s%s%s", json_string_value(json_object_get(e, "by")),
+		    *reason != '\0' ? ": " : "", reason);
+		table_row(t, json_string_value(json_object_get(e, "who")),
+		    json_string_value(json_object_get(e, "what")), left, by);
+	}
+	table_print(c, t);
+}
+
+static void
+add_entry(json_t *out, enum overlay_section s, const struct overlay_entry *e)
+{
+	char words[ENTRY_WORDS_MAX + 1], err[64], who[WHO_TEXT_MAX + 40], what[400];
+	struct entry_meta m;
+	const char *w = words;
+	json_t *j;
+
+	if (!entry_split(e->words, &m, words, err, sizeof err) || m.until_us <= ctl_now_us())
+		return;
+	out_safe(e->name, sizeof who - 1, who, sizeof who);
+	if (s == SECTION_LISTS) {
+		if (strncmp(w, "action=", 7) == 0)
+			w += 7;
+		out_safe(w, 60, what, sizeof what);
+	} else {
+		char *blank = strrchr(who, ' '), safe[300];
+
+		out_safe(words, 290, safe, sizeof safe);
+		snprintf(what, sizeof what, "%s %s", blank != NULL ? blank + 1 : "?", safe);
+		if (blank != NULL)
+			*blank = '\0';
+	}
+	j = json_pack("{ss ss ss ss ss}", "section", section_name(s), "who", who, "what", what,
+	    "by", m.by, "reason", m.reason);
+	if (j == NULL) /* bytes that are no UTF-8, put there by hand */
+		j = json_pack("{ss ss ss ss ss}", "section", section_name(s), "who", who, "what",
+		    what, "by", "?", "reason", "?");
+	if (m.until_us != INT64_MAX)
+		json_object_set_new(j, "until", json_integer(m.until_us / USEC_PER_SEC));
+	json_array_append_new(out, j);
+}
+
+int
+cmd_lists(struct ctl *c, int argc, char **argv)
+{
+	json_t *out = json_array();
+	struct rules r;
+
+	(void)argv;
+	if (argc != 1)
+		return CTL_USAGE;
+	rules_load(c, &r);
+	for (unsigned i = 0; i < r.overlay.n[SECTION_LISTS]; i++)
+		add_entry(out, SECTION_LISTS, &r.overlay.entries[SECTION_LISTS][i]);
+	for (unsigned i = 0; i < r.overlay.n[SECTION_OVERRIDES]; i++)
+		add_entry(out, SECTION_OVERRIDES, &r.overlay.entries[SECTION_OVERRIDES][i]);
+	rules_free(&r);
+	out_result(c, out, print_lists);
+	return CTL_DONE;
+}

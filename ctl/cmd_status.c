@@ -1,0 +1,126 @@
+/*
+ * cmd_status.c - weirctl status: what each weir-milter on this Redis says of itself.
+ *
+ * Each publishes PREFIX:node:NODE every few seconds (store/publish.c); the key expires when it
+ * is gone.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "weir/units.h"
+#include "ctl.h"
+
+#define SCAN_STEP 500
+
+static void
+add_node(struct ctl *c, json_t *nodes, const char *key, size_t skip)
+{
+	redisReply *r = ctl_callf(c, "HGETALL %s", key);
+	json_t *node = json_object();
+	char name[128];
+
+	json_object_set_new(
+	    node, "node", json_string(out_safe(key + skip, 100, name, sizeof name)));
+	for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i + 1 < r->elements; i += 2) {
+		char field[64], value[128], *end;
+		long long n;
+
+		out_safe(r->element[i]->str, 60, field, sizeof field);
+		out_safe(r->element[i + 1]->str, 120, value, sizeof value);
+		n = strtoll(value, &end, 10);
+		json_object_set_new(node, field,
+		    *end == '\0' && end != value && strcmp(field, "generation") != 0
+			? json_integer(n)
+			: json_string(value));
+	}
+	freeReplyObject(r);
+	if (json_object_size(node) > 1)
+		json_array_append(nodes, node);
+	json_decref(node);
+}
+
+static int64_t
+num(const json_t *j, const char *key)
+{
+	return json_integer_value(json_object_get(j, key));
+}
+
+static const char *
+str(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+
+	return s != NULL ? s : "?";
+}
+
+static void
+print_status(const struct ctl *c, const json_t *result)
+{
+	const json_t *nodes = json_object_get(result, "nodes"), *n;
+	int64_t now = ctl_now_us();
+	size_t i;
+
+	printf("generation in redis %s\n", str(result, "generation"));
+	if (json_array_size(nodes) == 0)
+		puts("no weir-milter is using this redis (or none has for ten seconds)");
+	json_array_foreach(nodes, i, n)
+	{
+		char up[32], since[32];
+
+		putchar('\n');
+		out_colour(c, BOLD);
+		printf("%s", str(n, "node"));
+		out_colour(c, PLAIN);
+		printf("  weir %s, up %s, %" PRId64 " workers, mode %s\n", str(n, "version"),
+		    out_duration(now - num(n, "started"), up), num(n, "workers"), str(n, "mode"));
+		printf("  sessions open       %" PRId64 "\n", num(n, "sessions"));
+		printf("  decisions           %" PRId64 "/s, %" PRId64 " in all\n",
+		    num(n, "decisions_per_s"), num(n, "decisions"));
+		printf("  refused or deferred %" PRId64 "/s, %" PRId64 " in all\n",
+		    num(n, "refused_per_s"), num(n, "refused"));
+		printf("  redis round trip    p50 %" PRId64 " us, p99 %" PRId64 " us\n",
+		    num(n, "p50_us"), num(n, "p99_us"));
+		printf("  redis lost          %" PRId64 " times", num(n, "breaker_opened"));
+		if (num(n, "breaker_last") > 0)
+			printf(", last %s ago", out_duration(now - num(n, "breaker_last"), since));
+		printf("\n  generation          %s", str(n, "generation"));
+		if (strcmp(str(n, "generation"), str(result, "generation")) != 0) {
+			out_colour(c, YELLOW);
+			printf("  (not yet the one in redis)");
+			out_colour(c, PLAIN);
+		}
+		putchar('\n');
+	}
+}
+
+int
+cmd_status(struct ctl *c, int argc, char **argv)
+{
+	char pattern[CTL_KEY_MAX], key[CTL_KEY_MAX], cursor[32] = "0", safe[64];
+	json_t *nodes = json_array();
+	redisReply *r;
+
+	(void)argv;
+	if (argc != 1)
+		return CTL_USAGE;
+	ctl_key(c, "node:*", pattern);
+	do {
+		r = ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+		if (r->type != REDIS_REPLY_ARRAY || r->elements != 2)
+			ctl_die(CTL_REFUSED, "redis: SCAN gave something odd");
+		snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
+		for (size_t i = 0; i < r->element[1]->elements; i++)
+			add_node(c, nodes, r->element[1]->element[i]->str, strlen(pattern) - 1);
+		freeReplyObject(r);
+	} while (strcmp(cursor, "0") != 0);
+	r = ctl_callf(c, "GET %s", ctl_key(c, "generation", key));
+	out_result(c,
+	    json_pack("{ss so}", "generation",
+		r->type == REDIS_REPLY_STRING ? out_safe(r->str, 24, safe, sizeof safe) : "0",
+		"nodes", nodes),
+	    print_status);
+	freeReplyObject(r);
+	return CTL_DONE;
+}

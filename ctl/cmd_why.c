@@ -1,0 +1,339 @@
+/*
+ * cmd_why.c - weirctl why: the milter's own plan, a question that only looks, the milter's own
+ * judge; and what else is known of the client.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "weir/units.h"
+#include "ctl.h"
+
+struct subject {
+	struct addr client;
+	const char *sender, *recipient, *user;
+};
+
+/* What would come next, and what its counters say. */
+struct step {
+	const char *name;
+	enum stage stage;
+	bool message_counted;
+};
+
+static const struct step steps[] = {
+    {"connection", STAGE_CONNECT, false},
+    {"message", STAGE_RCPT, false},
+    {"recipient", STAGE_RCPT, true},
+};
+
+static json_t *
+counter_json(const struct request *q, const struct answer *a, unsigned i)
+{
+	const struct hit *h = &q->hits[i];
+	struct verdict v = {0};
+	bool sessions = h->limit->count == COUNT_SESSIONS;
+	/* the hit itself is not charged: show what is there */
+	int64_t used = a->hits[i].used - h->cost * MICRO;
+	int64_t clear = sessions ? 0 : bucket_wait(used, h->limit->rate, h->limit->period_us);
+
+	judge_figures(h, &a->hits[i], &v);
+	return json_pack("{ss ss ss sf sI sI sI sb ss}", "limit", h->limit->name, "kind",
+	    limit_per_name(h->limit->per), "key", q->records[h->record].key, "used",
+	    (double)used / (double)MICRO, "of", (json_int_t)v.of, "clear_seconds",
+	    (json_int_t)((clear + USEC_PER_SEC - 1) / USEC_PER_SEC), "retry_seconds",
+	    (json_int_t)((v.retry_us + USEC_PER_SEC - 1) / USEC_PER_SEC), "over", a->hits[i].over,
+	    "action", limit_action_name(h->limit->action));
+}
+
+/* A counter appears once, however many steps consult it. */
+static void
+add_counters(json_t *counters, const struct request *q, const struct answer *a)
+{
+	for (unsigned i = 0; i < q->nhits; i++) {
+		const json_t *e;
+		bool known = false;
+		size_t k;
+
+		json_array_foreach(
+		    counters, k, e) if (strcmp(json_string_value(json_object_get(e, "limit")),
+					    q->hits[i].limit->name) == 0) known = true;
+		if (!known)
+			json_array_append_new(counters, counter_json(q, a, i));
+	}
+}
+
+static json_t *
+verdict_json(const struct verdict *v)
+{
+	json_t *j = json_pack("{ss ss sb}", "action", action_name(v->action), "reason",
+	    reason_name(v->reason), "enforced", v->enforced);
+
+	if (v->limit != NULL)
+		json_object_set_new(j, "limit", json_string(v->limit->name));
+	if (v->reply != NULL)
+		json_object_set_new(j, "reply",
+		    json_sprintf("%s %s %s", v->reply->code, v->reply->xcode, v->reply->text));
+	if (v->retry_us > 0)
+		json_object_set_new(j, "retry_seconds",
+		    json_integer((v->retry_us + USEC_PER_SEC - 1) / USEC_PER_SEC));
+	return j;
+}
+
+static void
+walk_step(const struct rules *r, const struct subject *s, const struct step *step, json_t *out)
+{
+	struct facts f = {.stage = step->stage,
+	    .client = s->client,
+	    .user = s->user,
+	    .sender = s->sender,
+	    .recipient = s->recipient,
+	    .message_counted = step->message_counted,
+	    /* a further recipient: this message has been let through */
+	    .greylist_done = step->message_counted};
+	struct request q;
+	struct answer a;
+	struct verdict v;
+	bool asked = plan_request(&r->set, &f, &q);
+
+	memset(&a, 0, sizeof a);
+	q.peek = true;
+	if (asked && store_ask(r->store, &q, 0, &a) != STORE_OK)
+		ctl_die(CTL_REFUSED, "the counters in redis cannot be read");
+	v = judge(&r->set, &f, asked ? &q : NULL, asked ? &a : NULL);
+	json_object_set_new(json_object_get(out, "next"), step->name, verdict_json(&v));
+	if (!asked)
+		return;
+	add_counters(json_object_get(out, "counters"), &q, &a);
+	if (q.grey.asked)
+		json_object_set_new(out, "greylist",
+		    json_pack("{ss ss sI}", "state", grey_state_name(a.grey), "key", q.grey.key,
+			"wait_seconds",
+			(json_int_t)((a.grey_wait_us + USEC_PER_SEC - 1) / USEC_PER_SEC)));
+}
+
+/* The exceptions that match the client, most telling first. */
+static json_t *
+exceptions_json(const struct rules *r, const struct subject *s)
+{
+	json_t *out = json_array();
+
+	for (int k = SECTION_OVERRIDES; k <= SECTION_LISTS; k++)
+		for (unsigned i = 0; i < r->overlay.n[k]; i++) {
+			const struct overlay_entry *e = &r->overlay.entries[k][i];
+			char text[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2], err[LIMIT_ERR_MAX], safe[400];
+			char *blank;
+			struct who w;
+
+			snprintf(text, sizeof text, "%s", e->name);
+			blank = k == SECTION_OVERRIDES ? strrchr(text, ' ') : NULL;
+			if (blank != NULL)
+				*blank = '\0';
+			if (!who_parse(text, &w, err, sizeof err) ||
+			    !who_matches(&w, &s->client, s->user))
+				continue;
+			out_safe(e->words, 390, safe, sizeof safe);
+			json_array_append_new(out,
+			    json_pack("{ss ss ss}", "section", section_name(k), "entry", e->name,
+				"words", safe));
+		}
+	return out;
+}
+
+static void
+add_record(struct ctl *c, const struct rules *r, const struct subject *s, json_t *out)
+{
+	struct record rec;
+	char name[CTL_KEY_MAX], key[CTL_KEY_MAX];
+	redisReply *hash;
+	json_t *fields = json_object();
+
+	plan_record(&r->set, PER_ADDRESS, &s->client, &rec);
+	snprintf(name, sizeof name, "address:%s", rec.key);
+	hash = ctl_callf(c, "HGETALL %s", ctl_key(c, name, key));
+	for (size_t i = 0; hash->type == REDIS_REPLY_ARRAY && i + 1 < hash->elements; i += 2) {
+		char f[64], v[128];
+
+		out_safe(hash->element[i]->str, 60, f, sizeof f);
+		out_safe(hash->element[i + 1]->str, 120, v, sizeof v);
+		json_object_set_new(fields, f, json_string(v));
+	}
+	freeReplyObject(hash);
+	json_object_set_new(out, "record", fields);
+	json_object_set_new(out, "key", json_string(key));
+}
+
+/* --- for people ------------------------------------------------------------------------------- */
+
+static const char *
+str(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+
+	return s != NULL ? s : "";
+}
+
+static int64_t
+num(const json_t *j, const char *key)
+{
+	return json_integer_value(json_object_get(j, key));
+}
+
+static int64_t
+text_us(const json_t *j, const char *key)
+{
+	return strtoll(str(j, key), NULL, 10);
+}
+
+static void
+print_verdict(const struct ctl *c, const char *name, const json_t *v)
+{
+	bool accept = strcmp(str(v, "action"), "accept") == 0;
+	char left[32];
+
+	printf("  next %-11s", name);
+	out_colour(c, accept ? GREEN : RED);
+	printf("%s",
+	    accept					 ? "accepted"
+		: strcmp(str(v, "action"), "defer") == 0 ? "deferred"
+							 : "refused");
+	out_colour(c, PLAIN);
+	if (strcmp(str(v, "reason"), "ok") != 0)
+		printf(" (%s%s%s)", str(v, "reason"), str(v, "limit")[0] != '\0' ? ": " : "",
+		    str(v, "limit"));
+	if (num(v, "retry_seconds") > 0)
+		printf(", again in %s", out_duration(num(v, "retry_seconds") * USEC_PER_SEC, left));
+	if (!json_is_true(json_object_get(v, "enforced")) && !accept)
+		printf(", but mode is observe");
+	putchar('\n');
+	if (str(v, "reply")[0] != '\0')
+		printf("  %-16s%s\n", "", str(v, "reply"));
+}
+
+static void
+print_counters(const struct ctl *c, const json_t *counters)
+{
+	struct table *t = table_new(5, "COUNTER", "USED", "OF", "EMPTY IN", "KEY");
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach(counters, i, e)
+	{
+		char used[32], of[32], clear[32], key[160];
+
+		snprintf(used, sizeof used, "%.1f", json_real_value(json_object_get(e, "used")));
+		snprintf(of, sizeof of, "%" PRId64, num(e, "of"));
+		if (num(e, "clear_seconds") == 0)
+			strcpy(clear, "-");
+		else
+			out_duration(num(e, "clear_seconds") * USEC_PER_SEC, clear);
+		snprintf(key, sizeof key, "%s:%s", str(e, "kind"), str(e, "key"));
+		table_row(t, str(e, "limit"), used, of, clear, key);
+	}
+	table_print(c, t);
+}
+
+static void
+print_history(const json_t *record)
+{
+	int64_t now = ctl_now_us();
+	const char *refusal = str(record, "refusal");
+	char first[32], last[32];
+
+	if (json_object_size(record) == 0) {
+		puts("not seen lately");
+		return;
+	}
+	printf("first seen %s ago, last %s ago; accepted %s, refused %s\n",
+	    out_duration(now - text_us(record, "first"), first),
+	    out_duration(now - text_us(record, "last"), last),
+	    str(record, "ok")[0] != '\0' ? str(record, "ok") : "0",
+	    str(record, "refused")[0] != '\0' ? str(record, "refused") : "0");
+	if (refusal[0] != '\0') {
+		const char *blank = strchr(refusal, ' ');
+
+		if (blank != NULL)
+			printf("last refused %s ago by limit %.*s\n",
+			    out_duration(now - strtoll(blank + 1, NULL, 10), last),
+			    (int)(blank - refusal), refusal);
+	}
+}
+
+static void
+print_why(const struct ctl *c, const json_t *r)
+{
+	const json_t *e, *grey = json_object_get(r, "greylist");
+	char left[32];
+	size_t i;
+
+	out_colour(c, BOLD);
+	printf("%s\n", str(r, "client"));
+	out_colour(c, PLAIN);
+	for (i = 0; i < sizeof steps / sizeof steps[0]; i++)
+		print_verdict(
+		    c, steps[i].name, json_object_get(json_object_get(r, "next"), steps[i].name));
+	putchar('\n');
+	if (json_array_size(json_object_get(r, "counters")) > 0)
+		print_counters(c, json_object_get(r, "counters"));
+	if (grey != NULL) {
+		printf("greylisting: %s", str(grey, "state"));
+		if (num(grey, "wait_seconds") > 0)
+			printf(", passes in %s",
+			    out_duration(num(grey, "wait_seconds") * USEC_PER_SEC, left));
+		putchar('\n');
+	}
+	json_array_foreach(json_object_get(r, "exceptions"), i, e)
+	    printf("%s: %s: %s\n", str(e, "section"), str(e, "entry"), str(e, "words"));
+	print_history(json_object_get(r, "record"));
+	printf("limits of generation %s\n", str(r, "generation"));
+}
+
+/* --- the command ---------------------------------------------------------------------------------- */
+
+static bool
+read_subject(int argc, char **argv, struct subject *s)
+{
+	if (argc < 2 || argc % 2 != 0)
+		return false;
+	*s = (struct subject){.sender = "", .recipient = "", .user = ""};
+	if (!addr_parse(argv[1], &s->client)) {
+		char safe[80];
+
+		ctl_die(CTL_REFUSED, "\"%s\" is not an address",
+		    out_safe(argv[1], 60, safe, sizeof safe));
+	}
+	for (int i = 2; i + 1 < argc; i += 2) {
+		if (strcmp(argv[i], "sender") == 0)
+			s->sender = argv[i + 1];
+		else if (strcmp(argv[i], "recipient") == 0)
+			s->recipient = argv[i + 1];
+		else if (strcmp(argv[i], "user") == 0)
+			s->user = argv[i + 1];
+		else
+			return false;
+	}
+	return true;
+}
+
+int
+cmd_why(struct ctl *c, int argc, char **argv)
+{
+	char client[NET_TEXT_MAX], safe[64];
+	struct subject s;
+	struct rules r;
+	json_t *out;
+
+	if (!read_subject(argc, argv, &s))
+		return CTL_USAGE;
+	rules_load(c, &r);
+	out = json_pack("{ss ss s{} s[]}", "client", addr_format(&s.client, client), "generation",
+	    out_safe(r.overlay.generation, 60, safe, sizeof safe), "next", "counters");
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+		walk_step(&r, &s, &steps[i], out);
+	json_object_set_new(out, "exceptions", exceptions_json(&r, &s));
+	add_record(c, &r, &s, out);
+	out_result(c, out, print_why);
+	rules_free(&r);
+	return CTL_DONE;
+}

@@ -1,0 +1,139 @@
+/*
+ * ctl.h - what the commands of weirctl(8) share.
+ *
+ * Each command gathers its result as JSON (jansson); -j prints that, and without it the same
+ * data are laid out for a person, so the two can never tell different stories. Errors end the
+ * program with one sentence: a command line has nobody to hand them to.
+ */
+#ifndef WEIR_CTL_H
+#define WEIR_CTL_H
+
+#include <hiredis/hiredis.h>
+#include <jansson.h>
+
+#include "conf.h"
+#include "weir/entry.h"
+#include "weir/verdict.h"
+
+enum ctl_exit {
+	CTL_DONE = 0,
+	CTL_REFUSED = 1, /* refused, or not found */
+	CTL_USAGE = 2,
+	CTL_NO_REDIS = 3
+};
+
+struct ctl {
+	struct conf conf; /* file, and -r over it */
+	bool json, yes;
+	bool terminal, colour; /* of standard output */
+	const char *reason; /* -m, "" = none */
+	redisContext *redis; /* NULL until ctl_call() */
+};
+
+/* One sentence on standard error, then exit(status). */
+void ctl_die(enum ctl_exit status, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+
+/* --- redis.c: talking to Redis; all end the program when it cannot be reached ----------------- */
+
+/* Any reply but an error; an error ends the program with what it means. Free it. */
+redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
+/* As redisCommand()'s format. */
+redisReply *ctl_callf(struct ctl *c, const char *fmt, ...);
+/* EVAL of script: keys are completed with the prefix. */
+redisReply *ctl_eval(
+    struct ctl *c, const char *script, int nkeys, const char **keys, int nargs, const char **args);
+/* PREFIX:name into out (CTL_KEY_MAX). */
+#define CTL_KEY_MAX (REDIS_PREFIX_MAX + GREY_KEY_MAX + 64)
+const char *ctl_key(const struct ctl *c, const char *name, char out[CTL_KEY_MAX]);
+/* "root@mx1": who is to blame. */
+const char *ctl_author(char out[ENTRY_BY_MAX + 1]);
+/* This host's clock, as weir-milter reads it for `until`. */
+int64_t ctl_now_us(void);
+
+/* --- rules.c: what is in force ------------------------------------------------------------------ */
+
+struct rules {
+	struct overlay overlay; /* as Redis has it */
+	struct ruleset set; /* what every weir-milter makes of it */
+	json_t *ignored; /* [{section, name, why}] */
+	struct store *store; /* for peeking */
+	struct zone *zone;
+};
+
+void rules_load(struct ctl *c, struct rules *r);
+void rules_free(struct rules *r);
+/* The words of an entry as they are in Redis; NULL = none. */
+const char *rules_words(const struct rules *r, enum overlay_section s, const char *name);
+
+/* --- change.c ----------------------------------------------------------------------------------- */
+
+/* What a field is to be, made from what it is now (NULL = none). NULL = remove it. Called again
+ * when somebody else was faster. The result is malloced. */
+typedef char *change_fn(
+    struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx);
+
+/* Reads, changes and records n fields of a section as one step. Returns the new generation. */
+int64_t ctl_change(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields,
+    change_fn *fn, void *ctx);
+
+/* "for DURATION" at the end of argv: shortens *argc and gives the time it ends, else
+ * INT64_MAX. Ends the program with usage when it is malformed. */
+int64_t ctl_take_for(int *argc, char **argv);
+
+/* Words, and behind them until, by and reason. Malloced. */
+char *ctl_entry(const struct ctl *c, const char *words, int64_t until_us);
+
+/* --- out.c: for people -------------------------------------------------------------------------- */
+
+/* Prints the result: as JSON with -j, else by the given function. Frees it. */
+typedef void out_fn(const struct ctl *c, const json_t *result);
+void out_result(const struct ctl *c, json_t *result, out_fn *print);
+
+/* "12 s", "5 min", "2 h 10 min", "35 d". */
+const char *out_duration(int64_t us, char out[32]);
+/* Printable, at most width columns, "?" for what is not. */
+const char *out_safe(const char *text, size_t width, char *out, size_t outlen);
+
+/* Rows of text, aligned, no wider than the terminal (80 when piped). */
+struct table;
+struct table *table_new(unsigned columns, ...); /* their heads, const char * */
+void table_row(struct table *t, ...); /* as many const char * */
+void table_print(const struct ctl *c, struct table *t); /* and frees it */
+
+enum colour { PLAIN, BOLD, RED, GREEN, YELLOW };
+void out_colour(const struct ctl *c, enum colour colour);
+
+/* --- records.c: what Redis knows of clients --------------------------------------------------- */
+
+struct client_record {
+	enum limit_per kind;
+	char key[RECORD_KEY_MAX]; /* with its tag */
+	char who[RECORD_KEY_MAX]; /* without */
+	int64_t first_us, last_us, ok, refused;
+	char refusal[LIMIT_NAME_MAX + 1]; /* the limit that refused last; "" = none */
+	int64_t refusal_us;
+	json_t *fields; /* all of the hash, as text */
+};
+/* Calls fn for each record of that kind; stops when it returns false. */
+typedef bool record_fn(void *ctx, const struct client_record *r);
+void records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx);
+/* The level of a bucket in a record at now_us, in millionths; false: not there. */
+bool record_level(
+    const struct client_record *r, const struct limit *l, int64_t now_us, int64_t *level);
+
+/* --- the commands ------------------------------------------------------------------------------- */
+
+int cmd_limit(struct ctl *c, int argc, char **argv);
+int cmd_override(struct ctl *c, int argc, char **argv);
+int cmd_exempt(struct ctl *c, int argc, char **argv);
+int cmd_block(struct ctl *c, int argc, char **argv);
+int cmd_unlist(struct ctl *c, int argc, char **argv);
+int cmd_lists(struct ctl *c, int argc, char **argv);
+int cmd_why(struct ctl *c, int argc, char **argv);
+int cmd_top(struct ctl *c, int argc, char **argv);
+int cmd_status(struct ctl *c, int argc, char **argv);
+int cmd_clear(struct ctl *c, int argc, char **argv);
+int cmd_greylist(struct ctl *c, int argc, char **argv);
+
+#endif

@@ -1,0 +1,151 @@
+/*
+ * main.c - weirctl(8): options, and the table of commands.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+#ifndef WEIR_CONF
+#define WEIR_CONF "/etc/weir/weir.conf"
+#endif
+
+static const struct command {
+	const char *name, *args, *help;
+	int (*run)(struct ctl *c, int argc, char **argv);
+} commands[] = {
+    {"limit", "[list]", "the limits in force, and where each comes from", cmd_limit},
+    {"limit", "set NAME KEY=VALUE... [for D]", "change a limit for all, at once", cmd_limit},
+    {"limit", "unset NAME", "back to what the file says", cmd_limit},
+    {"limit", "history", "who changed what, and when", cmd_limit},
+    {"limit", "rollback N", "put all back to generation N", cmd_limit},
+    {"override", "set WHO LIMIT KEY=VALUE... [for D]", "another limit for one client",
+	cmd_override},
+    {"exempt", "WHO [for D]", "never limit or greylist this client", cmd_exempt},
+    {"block", "WHO [for D]", "refuse this client with 421", cmd_block},
+    {"unlist", "WHO", "take exempt, block and overrides back", cmd_unlist},
+    {"lists", "", "exempt and blocked clients, overrides", cmd_lists},
+    {"why", "ADDRESS [sender S] [recipient R] [user U]", "what would happen now, and why", cmd_why},
+    {"top", "[-n N] [by refused|connections|messages|recipients]", "the busiest clients", cmd_top},
+    {"status", "", "every weir-milter on this Redis", cmd_status},
+    {"clear", "WHO", "forget the counters of a client", cmd_clear},
+    {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
+    {NULL, NULL, NULL, NULL},
+};
+
+static void
+usage(FILE *out)
+{
+	fprintf(out, "usage: weirctl [-c FILE] [-r REDIS-URL] [-j] [-y] [-m REASON] COMMAND\n\n");
+	for (const struct command *k = commands; k->name != NULL; k++) {
+		char left[72];
+
+		snprintf(left, sizeof left, "%s %s", k->name, k->args);
+		if (strlen(left) > 38)
+			fprintf(out, "  %s\n  %-38s %s\n", left, "", k->help);
+		else
+			fprintf(out, "  %-38s %s\n", left, k->help);
+	}
+	fprintf(out,
+	    "\nWHO is an address, a network, or user:NAME. D is a duration such as 2h.\n"
+	    "weirctl(8) has examples.\n");
+}
+
+void
+ctl_die(enum ctl_exit status, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("weirctl: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(status);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option longs[] = {
+	    {"yes", no_argument, NULL, 'y'},
+	    {"json", no_argument, NULL, 'j'},
+	    {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'},
+	    {NULL, 0, NULL, 0},
+	};
+	static struct ctl c;
+	const char *file = NULL, *url = NULL;
+	char err[512];
+	int o, status = CTL_USAGE;
+
+	c.reason = "";
+	/* "+": what follows the command is the command's */
+	while ((o = getopt_long(argc, argv, "+c:r:m:jyhV", longs, NULL)) != -1)
+		switch (o) {
+		case 'c':
+			file = optarg;
+			break;
+		case 'r':
+			url = optarg;
+			break;
+		case 'm':
+			c.reason = optarg;
+			break;
+		case 'j':
+			c.json = true;
+			break;
+		case 'y':
+			c.yes = true;
+			break;
+		case 'V':
+			printf("weirctl %s\n", PACKAGE_VERSION);
+			return CTL_DONE;
+		case 'h':
+			usage(stdout);
+			return CTL_DONE;
+		default:
+			usage(stderr);
+			return CTL_USAGE;
+		}
+	if (optind == argc) {
+		usage(stderr);
+		return CTL_USAGE;
+	}
+	if (strpbrk(c.reason, "\"\r\n\t") != NULL || strlen(c.reason) > ENTRY_REASON_MAX)
+		ctl_die(CTL_USAGE, "a reason is one line of at most %d bytes without quotes",
+		    ENTRY_REASON_MAX);
+	c.terminal = isatty(STDOUT_FILENO) != 0;
+	c.colour = c.terminal && getenv("NO_COLOR") == NULL && !c.json;
+	if (file == NULL && access(WEIR_CONF, R_OK) == 0)
+		file = WEIR_CONF;
+	if (!conf_read(&c.conf, file, stderr))
+		return CTL_REFUSED;
+	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
+		ctl_die(CTL_USAGE, "-r: %s", err);
+	if (url == NULL && !c.conf.use_redis)
+		ctl_die(CTL_USAGE, "no redis section in %s: say -r redis://HOST or -r unix:/PATH",
+		    file != NULL ? file : "the (missing) configuration");
+	for (const struct command *k = commands; k->name != NULL; k++)
+		if (strcmp(argv[optind], k->name) == 0) {
+			status = k->run(&c, argc - optind, argv + optind);
+			break;
+		}
+	if (status == CTL_USAGE) {
+		fprintf(stderr, "weirctl: cannot make sense of \"%.100s%s\"\n", argv[optind],
+		    argc > optind + 1 ? " ..." : "");
+		usage(stderr);
+	}
+	if (c.redis != NULL)
+		redisFree(c.redis);
+	conf_free(&c.conf);
+	if (fflush(stdout) != 0)
+		return CTL_REFUSED;
+	return status;
+}

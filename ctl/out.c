@@ -1,0 +1,184 @@
+/*
+ * out.c - what a person reads: aligned, within the terminal, safe to print.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "weir/units.h"
+#include "ctl.h"
+
+#define COLUMNS_MAX 10
+#define CELL_MAX 160
+#define WIDTH_PIPED 80
+
+void
+out_result(const struct ctl *c, json_t *result, out_fn *print)
+{
+	if (c->json) {
+		json_dumpf(result, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+		putchar('\n');
+	} else
+		print(c, result);
+	json_decref(result);
+}
+
+const char *
+out_duration(int64_t us, char out[32])
+{
+	static const struct {
+		const char *name;
+		int64_t s, max; /* spoken of below max of the unit */
+	} units[] = {
+	    {"s", 1, 120},
+	    {"min", 60, 120},
+	    {"h", 3600, 48},
+	    {"d", 86400, INT64_MAX},
+	};
+	int64_t s = (us + USEC_PER_SEC - 1) / USEC_PER_SEC;
+
+	if (us <= 0) {
+		strcpy(out, "now");
+		return out;
+	}
+	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+		if (s < units[i].s * units[i].max || units[i].max == INT64_MAX) {
+			snprintf(out, 32, "%lld %s", (long long)((s + units[i].s - 1) / units[i].s),
+			    units[i].name);
+			break;
+		}
+	return out;
+}
+
+const char *
+out_safe(const char *text, size_t width, char *out, size_t outlen)
+{
+	size_t used = 0;
+
+	for (; *text != '\0' && used + 1 < outlen && used < width; text++)
+		out[used++] = *text >= ' ' && *text <= '~' ? *text : '?';
+	out[used] = '\0';
+	if (*text != '\0' && used >= 3)
+		memcpy(out + used - 3, "...", 3);
+	return out;
+}
+
+void
+out_colour(const struct ctl *c, enum colour colour)
+{
+	static const char *const codes[] = {
+	    [PLAIN] = "\033[0m",
+	    [BOLD] = "\033[1m",
+	    [RED] = "\033[31m",
+	    [GREEN] = "\033[32m",
+	    [YELLOW] = "\033[33m",
+	};
+
+	if (c->colour)
+		fputs(codes[colour], stdout);
+}
+
+/* --- tables ------------------------------------------------------------------------------------ */
+
+struct table {
+	unsigned columns, rows, room;
+	char (*cells)[CELL_MAX]; /* row 0 is the heads */
+};
+
+static char *
+cell(const struct table *t, unsigned row, unsigned column)
+{
+	return t->cells[row * t->columns + column];
+}
+
+static void
+add_row(struct table *t, va_list ap)
+{
+	if (t->rows == t->room) {
+		t->room = t->room != 0 ? 2 * t->room : 16;
+		t->cells = reallocarray(t->cells, (size_t)t->room * t->columns, sizeof *t->cells);
+		if (t->cells == NULL)
+			ctl_die(CTL_REFUSED, "out of memory");
+	}
+	for (unsigned i = 0; i < t->columns; i++)
+		out_safe(va_arg(ap, const char *), CELL_MAX - 1, cell(t, t->rows, i), CELL_MAX);
+	t->rows++;
+}
+
+struct table *
+table_new(unsigned columns, ...)
+{
+	struct table *t = calloc(1, sizeof *t);
+	va_list ap;
+
+	if (t == NULL || columns > COLUMNS_MAX)
+		ctl_die(CTL_REFUSED, "out of memory");
+	t->columns = columns;
+	va_start(ap, columns);
+	add_row(t, ap);
+	va_end(ap);
+	return t;
+}
+
+void
+table_row(struct table *t, ...)
+{
+	va_list ap;
+
+	va_start(ap, t);
+	add_row(t, ap);
+	va_end(ap);
+}
+
+static unsigned
+screen_width(const struct ctl *c)
+{
+	struct winsize w;
+
+	if (c->terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= 40)
+		return w.ws_col;
+	return WIDTH_PIPED;
+}
+
+/* The last column takes what is left and is cut; the others are as wide as their contents. */
+static void
+measure(const struct ctl *c, const struct table *t, unsigned widths[COLUMNS_MAX])
+{
+	unsigned used = 0, left;
+
+	for (unsigned i = 0; i < t->columns; i++) {
+		widths[i] = 0;
+		for (unsigned row = 0; row < t->rows; row++)
+			if (strlen(cell(t, row, i)) > widths[i])
+				widths[i] = (unsigned)strlen(cell(t, row, i));
+		if (i + 1 < t->columns)
+			used += widths[i] + 2;
+	}
+	left = screen_width(c) > used + 8 ? screen_width(c) - used : 8;
+	if (widths[t->columns - 1] > left)
+		widths[t->columns - 1] = left;
+}
+
+void
+table_print(const struct ctl *c, struct table *t)
+{
+	unsigned widths[COLUMNS_MAX];
+	char text[CELL_MAX];
+
+	measure(c, t, widths);
+	for (unsigned row = 0; row < t->rows; row++) {
+		if (row == 0)
+			out_colour(c, BOLD);
+		for (unsigned i = 0; i + 1 < t->columns; i++)
+			printf("%-*s  ", (int)widths[i], cell(t, row, i));
+		puts(out_safe(
+		    cell(t, row, t->columns - 1), widths[t->columns - 1], text, sizeof text));
+		if (row == 0)
+			out_colour(c, PLAIN);
+	}
+	free(t->cells);
+	free(t);
+}

@@ -1,0 +1,81 @@
+/*
+ * rules.c - what is in force: the same store and the same overlay that weir-milter uses.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "weir/units.h"
+#include "ctl.h"
+
+/* A person can wait longer than an MTA. */
+#define STORE_TIMEOUT_US (900 * USEC_PER_MSEC)
+
+static const char *
+on_reject(void *ctx, enum overlay_section s, const char *name, const char *why)
+{
+	json_t *ignored = ctx;
+	char safe[256];
+
+	json_array_append_new(ignored,
+	    json_pack("{ss ss ss}", "section", section_name(s), "name",
+		out_safe(name, sizeof safe - 1, safe, sizeof safe), "why", why));
+	return NULL;
+}
+
+static void
+on_notice(void *ctx, int priority, const char *line)
+{
+	(void)ctx;
+	(void)priority;
+	fprintf(stderr, "weirctl: %s\n", line);
+}
+
+void
+rules_load(struct ctl *c, struct rules *r)
+{
+	struct redis_options o = c->conf.redis;
+	redisReply *hello;
+
+	memset(r, 0, sizeof *r);
+	/* our own connection first: it knows how to say what is wrong */
+	hello = ctl_callf(c, "PING");
+	freeReplyObject(hello);
+	o.timeout_us = STORE_TIMEOUT_US;
+	r->zone = zone_new(ZONE_SIZE_MIN, 1);
+	if (r->zone != NULL)
+		r->store = redis_store_open(&o, r->zone, 0, "weirctl", on_notice, NULL);
+	if (r->store == NULL)
+		ctl_die(CTL_REFUSED, "out of memory");
+	if (store_load(r->store, 0, &r->overlay) != STORE_OK)
+		ctl_die(CTL_REFUSED, "the limits in redis cannot be read");
+	r->ignored = json_array();
+	if (!ruleset_overlay(
+		&c->conf.rules, &r->overlay, ctl_now_us(), &r->set, on_reject, r->ignored))
+		ctl_die(CTL_REFUSED, "out of memory");
+	if (r->overlay.format > OVERLAY_FORMAT)
+		fprintf(stderr,
+		    "weirctl: warning: redis holds format %lld of a newer weir; this "
+		    "one knows %d and keeps to the file\n",
+		    (long long)r->overlay.format, OVERLAY_FORMAT);
+}
+
+void
+rules_free(struct rules *r)
+{
+	store_close(&r->store);
+	zone_free(&r->zone);
+	overlay_free(&r->overlay);
+	ruleset_deinit(&r->set);
+	json_decref(r->ignored);
+}
+
+const char *
+rules_words(const struct rules *r, enum overlay_section s, const char *name)
+{
+	for (unsigned i = 0; i < r->overlay.n[s]; i++)
+		if (strcmp(r->overlay.entries[s][i].name, name) == 0)
+			return r->overlay.entries[s][i].words;
+	return NULL;
+}

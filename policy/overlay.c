@@ -1,0 +1,240 @@
+/*
+ * overlay.c - what Redis lays over the file: limits, overrides, lists.
+ *
+ * Each kind of entry has one function that reads it; the same functions serve the ruleset in
+ * force and weirctl's check before it writes.
+ */
+#include <string.h>
+
+#include "weir/entry.h"
+#include "weir/ruleset.h"
+#include "weir/units.h"
+#include "err.h"
+
+const char *
+section_name(enum overlay_section s)
+{
+	static const char *const names[] = {
+	    [SECTION_LIMITS] = "limits",
+	    [SECTION_OVERRIDES] = "overrides",
+	    [SECTION_LISTS] = "lists",
+	};
+
+	return names[s];
+}
+
+/* --- one entry of each kind: what it says, or why it cannot be used ------------------------- */
+
+/* NAME or NAME:temporary. */
+static bool
+limit_field(const char *field, char name[LIMIT_NAME_MAX + 1], bool *temporary)
+{
+	const char *colon = strchr(field, ':');
+	size_t len = colon != NULL ? (size_t)(colon - field) : strlen(field);
+
+	*temporary = colon != NULL;
+	if (len > LIMIT_NAME_MAX || (colon != NULL && strcmp(colon, ENTRY_TEMPORARY) != 0))
+		return false;
+	memcpy(name, field, len);
+	name[len] = '\0';
+	return limit_name_valid(name);
+}
+
+static bool
+read_limit(const struct ruleset *r, const char *field, const char *words, struct limit *out,
+    char *err, size_t errlen)
+{
+	char name[LIMIT_NAME_MAX + 1];
+	const struct limit *l;
+	bool temporary;
+
+	if (!limit_field(field, name, &temporary))
+		return err_set(err, errlen, "not a limit's name ([a-z0-9-], at most 32)", NULL);
+	l = ruleset_limit((struct ruleset *)r, name);
+	if (l != NULL)
+		*out = *l;
+	else if (r->nlimits < LIMITS_MAX)
+		limit_init(out, name);
+	else
+		return err_set(err, errlen, "too many limits (at most 16)", NULL);
+	return limit_set_words(out, words, err, errlen) && limit_finish(out, err, errlen);
+}
+
+/* "WHO NAME". What a limit counts, and per what, is the same for all. */
+static bool
+read_override(const struct ruleset *r, const char *field, const char *words, struct who *who,
+    struct limit *out, char *err, size_t errlen)
+{
+	const char *blank = strrchr(field, ' ');
+	char text[WHO_TEXT_MAX];
+	const struct limit *l;
+
+	if (blank == NULL || (size_t)(blank - field) >= sizeof text)
+		return err_set(err, errlen, "the field is \"WHO LIMIT\"", NULL);
+	memcpy(text, field, (size_t)(blank - field));
+	text[blank - field] = '\0';
+	if (!who_parse(text, who, err, errlen))
+		return false;
+	l = ruleset_limit((struct ruleset *)r, blank + 1);
+	if (l == NULL)
+		return err_set(err, errlen, "there is no limit ", blank + 1, NULL);
+	*out = *l;
+	if (!limit_set_words(out, words, err, errlen) || !limit_finish(out, err, errlen))
+		return false;
+	if (out->count != l->count || out->per != l->per)
+		return err_set(err, errlen, "an override cannot change count or per", NULL);
+	if (who->is_user && limit_at_connect(out))
+		return err_set(err, errlen,
+		    "at connect nobody is authenticated yet: override it for an address", NULL);
+	return true;
+}
+
+static bool
+read_listed(const char *field, const char *words, struct who *who, enum listed *what, char *err,
+    size_t errlen)
+{
+	char key[16], value[16];
+
+	if (!who_parse(field, who, err, errlen))
+		return false;
+	if (!entry_next(&words, key, sizeof key, value, sizeof value) || *words != '\0' ||
+	    strcmp(key, "action") != 0)
+		return err_set(err, errlen, "must be action=exempt or action=block", NULL);
+	if (strcmp(value, "exempt") == 0)
+		*what = LISTED_EXEMPT;
+	else if (strcmp(value, "block") == 0)
+		*what = LISTED_BLOCKED;
+	else
+		return err_set(err, errlen, "must be action=exempt or action=block", NULL);
+	return true;
+}
+
+/* --- building ------------------------------------------------------------------------------ */
+
+struct build {
+	struct ruleset *out;
+	int64_t now_us;
+	bool temporaries; /* of the limits: which pass this is */
+};
+
+static bool
+apply_words(struct build *b, enum overlay_section s, const char *name, const char *words, char *err,
+    size_t errlen)
+{
+	struct ruleset *r = b->out;
+	struct limit limit, *slot;
+	struct who who;
+	enum listed what;
+
+	switch (s) {
+	case SECTION_LIMITS:
+		if (!read_limit(r, name, words, &limit, err, errlen))
+			return false;
+		slot = ruleset_limit_add(r, limit.name);
+		*slot = limit;
+		return true;
+	case SECTION_OVERRIDES:
+		if (!read_override(r, name, words, &who, &limit, err, errlen))
+			return false;
+		exceptions_add_override(r->exceptions, &who, &limit);
+		return true;
+	case SECTION_LISTS:
+		if (!read_listed(name, words, &who, &what, err, errlen))
+			return false;
+		exceptions_add_listed(r->exceptions, &who, what);
+		return true;
+	case SECTIONS:
+		break;
+	}
+	return false;
+}
+
+/* True when the entry was used, or is over. */
+static bool
+apply(struct build *b, enum overlay_section s, const char *name, const char *text, char *err,
+    size_t errlen)
+{
+	char words[ENTRY_WORDS_MAX + 1];
+	struct entry_meta meta;
+
+	if (!entry_split(text, &meta, words, err, errlen))
+		return false;
+	if (meta.until_us <= b->now_us)
+		return true;
+	if (!apply_words(b, s, name, words, err, errlen))
+		return false;
+	if (meta.until_us < b->out->valid_until_us)
+		b->out->valid_until_us = meta.until_us;
+	return true;
+}
+
+static bool
+in_this_pass(const struct build *b, enum overlay_section s, const char *name)
+{
+	return s != SECTION_LIMITS || (strchr(name, ':') != NULL) == b->temporaries;
+}
+
+static void
+apply_section(struct build *b, const struct overlay *o, enum overlay_section s,
+    ruleset_reject *reject, void *ctx)
+{
+	char err[LIMIT_ERR_MAX];
+
+	for (unsigned i = 0; i < o->n[s]; i++) {
+		const struct overlay_entry *e = &o->entries[s][i];
+		const char *before;
+
+		if (!in_this_pass(b, s, e->name) || apply(b, s, e->name, e->words, err, sizeof err))
+			continue;
+		before = reject(ctx, s, e->name, err);
+		if (before != NULL)
+			(void)apply(b, s, e->name, before, err, sizeof err);
+	}
+}
+
+bool
+ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now_us,
+    struct ruleset *out, ruleset_reject *reject, void *ctx)
+{
+	struct build b = {.out = out, .now_us = now_us};
+
+	*out = *base;
+	memcpy(out->generation, o->generation, sizeof out->generation);
+	out->exceptions = NULL;
+	if (o->format > OVERLAY_FORMAT)
+		return true;
+	if (o->n[SECTION_OVERRIDES] > 0 || o->n[SECTION_LISTS] > 0) {
+		out->exceptions = exceptions_new(o->n[SECTION_OVERRIDES], o->n[SECTION_LISTS]);
+		if (out->exceptions == NULL)
+			return false;
+	}
+	apply_section(&b, o, SECTION_LIMITS, reject, ctx);
+	b.temporaries = true;
+	apply_section(&b, o, SECTION_LIMITS, reject, ctx);
+	apply_section(&b, o, SECTION_OVERRIDES, reject, ctx);
+	apply_section(&b, o, SECTION_LISTS, reject, ctx);
+	if (out->exceptions != NULL)
+		exceptions_seal(out->exceptions);
+	return true;
+}
+
+bool
+ruleset_check_entry(const struct ruleset *r, enum overlay_section s, const char *name,
+    const char *words, char *err, size_t errlen)
+{
+	struct limit limit;
+	struct who who;
+	enum listed what;
+
+	switch (s) {
+	case SECTION_LIMITS:
+		return read_limit(r, name, words, &limit, err, errlen);
+	case SECTION_OVERRIDES:
+		return read_override(r, name, words, &who, &limit, err, errlen);
+	case SECTION_LISTS:
+		return read_listed(name, words, &who, &what, err, errlen);
+	case SECTIONS:
+		break;
+	}
+	return false;
+}

@@ -1,0 +1,101 @@
+"""weirctl as a person or a script runs it.
+
+    ctl = Ctl(redis.url); r = ctl("limit", "set", "connections", "burst=5")
+    assert r.status == 0 and "in force" in r.out
+    ctl.json("why", "192.0.2.7")["next"]["connection"]["action"]
+
+Whatever weirctl prints, every run proves that nobody's terminal is harmed.
+"""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from .weir import find_program
+
+WIDTH = 80
+
+
+def find_weirctl():
+    """$WEIRCTL, the one beside $WEIR_MILTER, or where it was built."""
+    milter = os.environ.get("WEIR_MILTER")
+    beside = milter and Path(milter).with_name("weirctl")
+    if not os.environ.get("WEIRCTL") and beside and beside.exists():
+        return str(beside)
+    return find_program("weirctl")
+
+
+class Result:
+    """What one run gave."""
+
+    def __init__(self, status, out, err, seconds):
+        self.status = status
+        self.out = out
+        self.err = err
+        self.seconds = seconds
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+    def row(self, start):
+        """The words of the first line that starts with this one."""
+        for line in self.lines:
+            if line.split()[:1] == [start]:
+                return line.split()
+        raise AssertionError(f"no line of {start}:\n{self.out}{self.err}")
+
+    def __repr__(self):
+        return f"<{self.status}\n{self.out}{self.err}>"
+
+
+class Ctl:
+    """options: before the command. url: of the Redis, unless conf= names a file."""
+
+    def __init__(self, url=None, *options, conf=None, env=None):
+        self.argv = [find_weirctl(), *(["-c", str(conf)] if conf else []),
+                     *(["-r", url] if url else []), *options]
+        self.env = {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
+
+    def run(self, *words, stdin="", timeout=10, safe=True):
+        start = time.monotonic()
+        done = subprocess.run([*self.argv, *words], input=stdin.encode(), timeout=timeout,
+                              capture_output=True, env=self.env, check=False)
+        seconds = time.monotonic() - start
+        if safe:
+            for data in (done.stdout, done.stderr):
+                odd = {b for b in data if b < 32 and b != 10 or b == 127}
+                assert not odd, f"weirctl {words}: raw {odd} in {data!r}"
+                data.decode()
+        assert done.returncode in (0, 1, 2, 3), (words, done.returncode, done.stderr)
+        return Result(done.returncode, done.stdout.decode(errors="backslashreplace"),
+                      done.stderr.decode(errors="backslashreplace"), seconds)
+
+    def __call__(self, *words, status=0, **options):
+        """Runs, and it must end with this status. "limit set x" is split at blanks
+        if it is the only word."""
+        if len(words) == 1:
+            words = words[0].split()
+        result = self.run(*words, **options)
+        assert result.status == status, (words, result)
+        return result
+
+    def refused(self, *words, says, status=1, **options):
+        """It must be refused, in one sentence that has `says` in it."""
+        result = self(*words, status=status, **options)
+        assert says in result.err, (words, result)
+        assert result.out == ""
+        return result
+
+    def json(self, *words):
+        if len(words) == 1:
+            words = words[0].split()
+        result = self.run("-j", *words)
+        assert result.status == 0, (words, result)
+        return json.loads(result.out)
+
+    def popen(self, *words):
+        return subprocess.Popen([*self.argv, *words], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=self.env)
