@@ -45,7 +45,7 @@ ctl_take_for(int *argc, char **argv)
 		ctl_die(CTL_USAGE, "for: \"%.40s\" is not a duration such as 30m, 2h or 1d",
 		    argv[*argc - 1]);
 	*argc -= 2;
-	return ctl_now_us() + us;
+	return clock_real_us() + us;
 }
 
 /* What the milter would say to it, before it is written. */
@@ -115,4 +115,20 @@ ctl_change(struct ctl *c, enum overlay_section s, unsigned n, const char *const 
 			return generation;
 	}
 	ctl_die(CTL_REFUSED, "somebody else keeps changing the same entry: try again");
+}
+
+static void
+print_changed(const struct ctl *c, const json_t *result)
+{
+	out_colour(c, GREEN);
+	printf("done");
+	out_colour(c, PLAIN);
+	printf(": in force everywhere, generation %" PRId64 "\n", out_whole(result, "generation"));
+}
+
+int
+ctl_changed(struct ctl *c, int64_t generation)
+{
+	out_result(c, json_pack("{sI}", "generation", (json_int_t)generation), print_changed);
+	return CTL_DONE;
 }

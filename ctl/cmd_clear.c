@@ -4,6 +4,7 @@
  * What is open stays counted: those sessions are there. A refusal that a weir-milter still
  * remembers by itself is over within a second.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,9 +47,9 @@ static void
 print_cleared(const struct ctl *c, const json_t *result)
 {
 	(void)c;
-	printf("cleared %" JSON_INTEGER_FORMAT " records; what is refused now is let in within a "
+	printf("cleared %" PRId64 " records; what is refused now is let in within a "
 	       "second\n",
-	    json_integer_value(json_object_get(result, "cleared")));
+	    out_whole(result, "cleared"));
 }
 
 int

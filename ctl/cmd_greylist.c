@@ -96,7 +96,7 @@ print_list(const struct ctl *c, const json_t *result)
 	const json_t *waiting = json_object_get(result, "waiting"),
 		     *known = json_object_get(result, "known"), *e;
 	struct table *t = table_new(5, "WAITS", "SINCE", "TRIES", "FROM", "TO");
-	int64_t now = ctl_now_us();
+	int64_t now = clock_real_us();
 	char ago[32], tries[24];
 	size_t i;
 
@@ -104,14 +104,10 @@ print_list(const struct ctl *c, const json_t *result)
 	{
 		if (i == ROWS_SHOWN)
 			break;
-		snprintf(tries, sizeof tries, "%" JSON_INTEGER_FORMAT,
-		    json_integer_value(json_object_get(e, "tries")));
-		table_row(t, json_string_value(json_object_get(e, "pool")),
-		    out_duration(now -
-			    json_integer_value(json_object_get(e, "first_seconds")) * USEC_PER_SEC,
-			ago),
-		    tries, json_string_value(json_object_get(e, "sender")),
-		    json_string_value(json_object_get(e, "recipient")));
+		snprintf(tries, sizeof tries, "%" PRId64, out_whole(e, "tries"));
+		table_row(t, out_text(e, "pool"),
+		    out_duration(now - out_whole(e, "first_seconds") * USEC_PER_SEC, ago), tries,
+		    out_text(e, "sender"), out_text(e, "recipient"));
 	}
 	table_print(c, t);
 	printf("%zu wait\n\n", json_array_size(waiting));
@@ -123,10 +119,8 @@ print_list(const struct ctl *c, const json_t *result)
 		if (i == ROWS_SHOWN)
 			break;
 		snprintf(text, sizeof text, "%s ago",
-		    out_duration(
-			now - json_integer_value(json_object_get(e, "last_seconds")) * USEC_PER_SEC,
-			ago));
-		table_row(t, json_string_value(json_object_get(e, "pool")), text);
+		    out_duration(now - out_whole(e, "last_seconds") * USEC_PER_SEC, ago));
+		table_row(t, out_text(e, "pool"), text);
 	}
 	table_print(c, t);
 	printf("%zu known\n", json_array_size(known));
@@ -166,8 +160,7 @@ static void
 print_count(const struct ctl *c, const json_t *result)
 {
 	(void)c;
-	printf("%s: %s\n", json_string_value(json_object_get(result, "pool")),
-	    json_string_value(json_object_get(result, "now")));
+	printf("%s: %s\n", out_text(result, "pool"), out_text(result, "now"));
 }
 
 static int
@@ -191,7 +184,7 @@ one_pool(struct ctl *c, const char *text, bool pass)
 	snprintf(name, sizeof name, "pool:%s", rec.key);
 	ctl_key(c, name, key);
 	if (pass) {
-		reply = ctl_callf(c, "HSET %s known %lld", key, (long long)ctl_now_us());
+		reply = ctl_callf(c, "HSET %s known %lld", key, (long long)clock_real_us());
 		freeReplyObject(reply);
 		reply =
 		    ctl_callf(c, "PEXPIRE %s %lld", key, (long long)(rec.ttl_us / USEC_PER_MSEC));

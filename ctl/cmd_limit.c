@@ -44,7 +44,7 @@ add_origin(json_t *j, const struct rules *r, const char *name)
 	char temporary[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY], words[ENTRY_WORDS_MAX + 1],
 	    err[64];
 	const char *fields[2] = {temporary, name};
-	int64_t now = ctl_now_us();
+	int64_t now = clock_real_us();
 
 	snprintf(temporary, sizeof temporary, "%s%s", name, ENTRY_TEMPORARY);
 	json_object_set_new(j, "from", json_string("file"));
@@ -64,20 +64,6 @@ add_origin(json_t *j, const struct rules *r, const char *name)
 			json_object_set_new(j, "until", json_integer(m.until_us / USEC_PER_SEC));
 		return;
 	}
-}
-
-static const char *
-text(const json_t *j, const char *key)
-{
-	const char *s = json_string_value(json_object_get(j, key));
-
-	return s != NULL ? s : "";
-}
-
-static int64_t
-whole(const json_t *j, const char *key)
-{
-	return json_integer_value(json_object_get(j, key));
 }
 
 static void
@@ -107,34 +93,35 @@ print_list(const struct ctl *c, const json_t *result)
 		char name[80], limit[96], period[32], from[200], left[32];
 
 		snprintf(name, sizeof name,
-		    strcmp(text(l, "name"), text(l, "count")) == 0 ? "%s" : "%s (%s)",
-		    text(l, "name"), text(l, "count"));
-		period_text(whole(l, "period_seconds"), period);
+		    strcmp(out_text(l, "name"), out_text(l, "count")) == 0 ? "%s" : "%s (%s)",
+		    out_text(l, "name"), out_text(l, "count"));
+		period_text(out_whole(l, "period_seconds"), period);
 		if (!json_is_true(json_object_get(l, "enabled")))
 			snprintf(limit, sizeof limit, "off");
 		else if (json_object_get(l, "max") != NULL)
-			snprintf(limit, sizeof limit, "max %" PRId64, whole(l, "max"));
+			snprintf(limit, sizeof limit, "max %" PRId64, out_whole(l, "max"));
 		else
 			snprintf(limit, sizeof limit, "%" PRId64 "/%s burst %" PRId64,
-			    whole(l, "rate"), period, whole(l, "burst"));
-		snprintf(from, sizeof from, "%s", text(l, "from"));
+			    out_whole(l, "rate"), period, out_whole(l, "burst"));
+		snprintf(from, sizeof from, "%s", out_text(l, "from"));
 		if (json_object_get(l, "until") != NULL)
 			snprintf(from, sizeof from, "redis for %s, %s",
-			    out_duration(whole(l, "until") * USEC_PER_SEC - ctl_now_us(), left),
-			    text(l, "by"));
-		else if (text(l, "by")[0] != '\0')
-			snprintf(from, sizeof from, "redis, %s", text(l, "by"));
-		table_row(t, name, text(l, "per"), limit, text(l, "action"), from);
+			    out_duration(
+				out_whole(l, "until") * USEC_PER_SEC - clock_real_us(), left),
+			    out_text(l, "by"));
+		else if (out_text(l, "by")[0] != '\0')
+			snprintf(from, sizeof from, "redis, %s", out_text(l, "by"));
+		table_row(t, name, out_text(l, "per"), limit, out_text(l, "action"), from);
 	}
 	table_print(c, t);
 	json_array_foreach(json_object_get(result, "ignored"), i, l)
 	{
 		out_colour(c, RED);
-		printf("ignored in redis: %s %s: %s\n", text(l, "section"), text(l, "name"),
-		    text(l, "why"));
+		printf("ignored in redis: %s %s: %s\n", out_text(l, "section"), out_text(l, "name"),
+		    out_text(l, "why"));
 		out_colour(c, PLAIN);
 	}
-	printf("generation %s\n", text(result, "generation"));
+	printf("generation %s\n", out_text(result, "generation"));
 }
 
 static int
@@ -181,7 +168,8 @@ merge(struct ctl *c, const struct rules *r, const char *field, const char *now, 
 
 	(void)r;
 	(void)field;
-	if (now != NULL && entry_split(now, &m, old, err, sizeof err) && m.until_us <= ctl_now_us())
+	if (now != NULL && entry_split(now, &m, old, err, sizeof err) &&
+	    m.until_us <= clock_real_us())
 		old[0] = '\0';
 	while (entry_next(&p, key, sizeof key, value, sizeof value)) {
 		bool replaced = false;
@@ -243,7 +231,7 @@ warn_impact(struct ctl *c, const char *name, const struct new_words *w)
 	char err[LIMIT_ERR_MAX], *entry, words[ENTRY_WORDS_MAX + 1];
 	struct entry_meta m;
 	const struct limit *before;
-	struct impact i = {.now_us = ctl_now_us()};
+	struct impact i = {.now_us = clock_real_us()};
 
 	rules_load(c, &r);
 	before = ruleset_limit(&r.set, name);
@@ -275,22 +263,6 @@ warn_impact(struct ctl *c, const char *name, const struct new_words *w)
 		ctl_die(CTL_REFUSED, "nothing is changed");
 }
 
-static void
-print_generation(const struct ctl *c, const json_t *result)
-{
-	out_colour(c, GREEN);
-	printf("done");
-	out_colour(c, PLAIN);
-	printf(": in force everywhere, generation %" PRId64 "\n", whole(result, "generation"));
-}
-
-static int
-done(struct ctl *c, int64_t generation)
-{
-	out_result(c, json_pack("{sI}", "generation", (json_int_t)generation), print_generation);
-	return CTL_DONE;
-}
-
 /* What is set for good does not show while something temporary lies over it. */
 static void
 note_temporary(struct ctl *c, const char *name)
@@ -305,11 +277,11 @@ note_temporary(struct ctl *c, const char *name)
 	rules_load(c, &r);
 	entry = rules_words(&r, SECTION_LIMITS, field);
 	if (entry != NULL && entry_split(entry, &m, words, err, sizeof err) &&
-	    m.until_us > ctl_now_us())
+	    m.until_us > clock_real_us())
 		fprintf(stderr,
 		    "weirctl: note: for %s \"%s\" of %s still lies over it (limit unset %s ends "
 		    "both)\n",
-		    out_duration(m.until_us - ctl_now_us(), left), words, m.by, name);
+		    out_duration(m.until_us - clock_real_us(), left), words, m.by, name);
 	rules_free(&r);
 }
 
@@ -330,7 +302,7 @@ set(struct ctl *c, const char *name, int argc, char **argv)
 	warn_impact(c, name, &w);
 	if (w.until_us == INT64_MAX)
 		note_temporary(c, name);
-	return done(c, ctl_change(c, SECTION_LIMITS, 1, fields, merge, &w));
+	return ctl_changed(c, ctl_change(c, SECTION_LIMITS, 1, fields, merge, &w));
 }
 
 /* --- unset ---------------------------------------------------------------------------------------- */
@@ -365,7 +337,7 @@ unset(struct ctl *c, const char *name)
 	if (!found)
 		ctl_die(
 		    CTL_REFUSED, "redis has nothing for limit %s: the file's is in force", name);
-	return done(c, ctl_change(c, SECTION_LIMITS, 2, fields, remove_entry, &found));
+	return ctl_changed(c, ctl_change(c, SECTION_LIMITS, 2, fields, remove_entry, &found));
 }
 
 /* --- history and rollback --------------------------------------------------------------------------- */
@@ -373,7 +345,7 @@ unset(struct ctl *c, const char *name)
 static void
 print_change(const json_t *change)
 {
-	const char *parts[2] = {text(change, "old"), text(change, "new")};
+	const char *parts[2] = {out_text(change, "old"), out_text(change, "new")};
 	char safe[2][200], field[128];
 
 	for (int i = 0; i < 2; i++) {
@@ -387,8 +359,8 @@ print_change(const json_t *change)
 		else
 			out_safe(parts[i], 199, safe[i], sizeof safe[i]);
 	}
-	printf("      %s %s: %s -> %s\n", text(change, "section"),
-	    out_safe(text(change, "field"), 100, field, sizeof field), safe[0], safe[1]);
+	printf("      %s %s: %s -> %s\n", out_text(change, "section"),
+	    out_safe(out_text(change, "field"), 100, field, sizeof field), safe[0], safe[1]);
 }
 
 static void
@@ -401,20 +373,20 @@ print_history(const struct ctl *c, const json_t *result)
 		puts("nothing has been changed with weirctl yet");
 	json_array_foreach(result, i, entry)
 	{
-		time_t at = (time_t)whole(entry, "time");
+		time_t at = (time_t)out_whole(entry, "time");
 		struct tm tm;
 		char when[32] = "?", by[100], reason[ENTRY_REASON_MAX + 1];
 
 		if (localtime_r(&at, &tm) != NULL)
 			strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
 		out_colour(c, BOLD);
-		printf("%4" PRId64 "  %s  %s", whole(entry, "n"), when,
-		    out_safe(text(entry, "by"), 90, by, sizeof by));
+		printf("%4" PRId64 "  %s  %s", out_whole(entry, "n"), when,
+		    out_safe(out_text(entry, "by"), 90, by, sizeof by));
 		out_colour(c, PLAIN);
-		if (text(entry, "reason")[0] != '\0')
+		if (out_text(entry, "reason")[0] != '\0')
 			printf("  (%s)",
-			    out_safe(
-				text(entry, "reason"), ENTRY_REASON_MAX, reason, sizeof reason));
+			    out_safe(out_text(entry, "reason"), ENTRY_REASON_MAX, reason,
+				sizeof reason));
 		putchar('\n');
 		json_array_foreach(json_object_get(entry, "changes"), k, change)
 		    print_change(change);
@@ -474,7 +446,7 @@ rollback(struct ctl *c, const char *to)
 	}
 	generation = r->element[1]->integer;
 	freeReplyObject(r);
-	return done(c, generation);
+	return ctl_changed(c, generation);
 }
 
 int

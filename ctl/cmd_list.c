@@ -47,23 +47,6 @@ canonical_who(const char *text, struct who *w, char out[WHO_TEXT_MAX])
 	who_format(w, out);
 }
 
-static void
-print_done(const struct ctl *c, const json_t *result)
-{
-	out_colour(c, GREEN);
-	printf("done");
-	out_colour(c, PLAIN);
-	printf(": in force everywhere, generation %" JSON_INTEGER_FORMAT "\n",
-	    json_integer_value(json_object_get(result, "generation")));
-}
-
-static int
-done(struct ctl *c, int64_t generation)
-{
-	out_result(c, json_pack("{sI}", "generation", (json_int_t)generation), print_done);
-	return CTL_DONE;
-}
-
 int
 cmd_override(struct ctl *c, int argc, char **argv)
 {
@@ -85,7 +68,7 @@ cmd_override(struct ctl *c, int argc, char **argv)
 		if (used >= sizeof words)
 			ctl_die(CTL_USAGE, "that is too long for one entry");
 	}
-	return done(c, ctl_change(c, SECTION_OVERRIDES, 1, fields, make_entry, &w));
+	return ctl_changed(c, ctl_change(c, SECTION_OVERRIDES, 1, fields, make_entry, &w));
 }
 
 static int
@@ -101,7 +84,7 @@ list_who(struct ctl *c, int argc, char **argv, const char *words)
 	canonical_who(argv[1], &parsed, who);
 	if (!parsed.is_user && parsed.net.bits == 0 && !c->yes)
 		ctl_die(CTL_REFUSED, "%s is everybody; say --yes if that is meant", who);
-	return done(c, ctl_change(c, SECTION_LISTS, 1, fields, make_entry, &w));
+	return ctl_changed(c, ctl_change(c, SECTION_LISTS, 1, fields, make_entry, &w));
 }
 
 int
@@ -156,7 +139,7 @@ cmd_unlist(struct ctl *c, int argc, char **argv)
 	rules_free(&r);
 	if (generation == 0)
 		ctl_die(CTL_REFUSED, "nothing is listed for %s", who);
-	return done(c, generation);
+	return ctl_changed(c, generation);
 }
 
 /* --- lists ---------------------------------------------------------------------------------------- */
@@ -176,17 +159,17 @@ print_lists(const struct ctl *c, const json_t *result)
 	json_array_foreach(result, i, e)
 	{
 		const json_t *until = json_object_get(e, "until");
-		const char *reason = json_string_value(json_object_get(e, "reason"));
+		const char *reason = out_text(e, "reason");
 		char left[32], by[400];
 
 		if (until != NULL)
-			out_duration(json_integer_value(until) * USEC_PER_SEC - ctl_now_us(), left);
+			out_duration(
+			    json_integer_value(until) * USEC_PER_SEC - clock_real_us(), left);
 		else
 			strcpy(left, "for good");
-		snprintf(by, sizeof by, "%s%s%s", json_string_value(json_object_get(e, "by")),
-		    *reason != '\0' ? ": " : "", reason);
-		table_row(t, json_string_value(json_object_get(e, "who")),
-		    json_string_value(json_object_get(e, "what")), left, by);
+		snprintf(by, sizeof by, "%s%s%s", out_text(e, "by"), *reason != '\0' ? ": " : "",
+		    reason);
+		table_row(t, out_text(e, "who"), out_text(e, "what"), left, by);
 	}
 	table_print(c, t);
 }
@@ -199,7 +182,7 @@ add_entry(json_t *out, enum overlay_section s, const struct overlay_entry *e)
 	const char *w = words;
 	json_t *j;
 
-	if (!entry_split(e->words, &m, words, err, sizeof err) || m.until_us <= ctl_now_us())
+	if (!entry_split(e->words, &m, words, err, sizeof err) || m.until_us <= clock_real_us())
 		return;
 	out_safe(e->name, sizeof who - 1, who, sizeof who);
 	if (s == SECTION_LISTS) {

@@ -41,28 +41,14 @@ add_node(struct ctl *c, json_t *nodes, const char *key, size_t skip)
 	json_decref(node);
 }
 
-static int64_t
-num(const json_t *j, const char *key)
-{
-	return json_integer_value(json_object_get(j, key));
-}
-
-static const char *
-str(const json_t *j, const char *key)
-{
-	const char *s = json_string_value(json_object_get(j, key));
-
-	return s != NULL ? s : "?";
-}
-
 static void
 print_status(const struct ctl *c, const json_t *result)
 {
 	const json_t *nodes = json_object_get(result, "nodes"), *n;
-	int64_t now = ctl_now_us();
+	int64_t now = clock_real_us();
 	size_t i;
 
-	printf("generation in redis %s\n", str(result, "generation"));
+	printf("generation in redis %s\n", out_text(result, "generation"));
 	if (json_array_size(nodes) == 0)
 		puts("no weir-milter is using this redis (or none has for ten seconds)");
 	json_array_foreach(nodes, i, n)
@@ -71,22 +57,24 @@ print_status(const struct ctl *c, const json_t *result)
 
 		putchar('\n');
 		out_colour(c, BOLD);
-		printf("%s", str(n, "node"));
+		printf("%s", out_text(n, "node"));
 		out_colour(c, PLAIN);
-		printf("  weir %s, up %s, %" PRId64 " workers, mode %s\n", str(n, "version"),
-		    out_duration(now - num(n, "started"), up), num(n, "workers"), str(n, "mode"));
-		printf("  sessions open       %" PRId64 "\n", num(n, "sessions"));
+		printf("  weir %s, up %s, %" PRId64 " workers, mode %s\n", out_text(n, "version"),
+		    out_duration(now - out_whole(n, "started"), up), out_whole(n, "workers"),
+		    out_text(n, "mode"));
+		printf("  sessions open       %" PRId64 "\n", out_whole(n, "sessions"));
 		printf("  decisions           %" PRId64 "/s, %" PRId64 " in all\n",
-		    num(n, "decisions_per_s"), num(n, "decisions"));
+		    out_whole(n, "decisions_per_s"), out_whole(n, "decisions"));
 		printf("  refused or deferred %" PRId64 "/s, %" PRId64 " in all\n",
-		    num(n, "refused_per_s"), num(n, "refused"));
+		    out_whole(n, "refused_per_s"), out_whole(n, "refused"));
 		printf("  redis round trip    p50 %" PRId64 " us, p99 %" PRId64 " us\n",
-		    num(n, "p50_us"), num(n, "p99_us"));
-		printf("  redis lost          %" PRId64 " times", num(n, "breaker_opened"));
-		if (num(n, "breaker_last") > 0)
-			printf(", last %s ago", out_duration(now - num(n, "breaker_last"), since));
-		printf("\n  generation          %s", str(n, "generation"));
-		if (strcmp(str(n, "generation"), str(result, "generation")) != 0) {
+		    out_whole(n, "p50_us"), out_whole(n, "p99_us"));
+		printf("  redis lost          %" PRId64 " times", out_whole(n, "breaker_opened"));
+		if (out_whole(n, "breaker_last") > 0)
+			printf(", last %s ago",
+			    out_duration(now - out_whole(n, "breaker_last"), since));
+		printf("\n  generation          %s", out_text(n, "generation"));
+		if (strcmp(out_text(n, "generation"), out_text(result, "generation")) != 0) {
 			out_colour(c, YELLOW);
 			printf("  (not yet the one in redis)");
 			out_colour(c, PLAIN);

@@ -92,7 +92,7 @@ gather(struct ctl *c, struct top *t)
 	rules_load(c, &r);
 	t->set = &r.set;
 	t->n = t->seen = 0;
-	t->now_us = ctl_now_us();
+	t->now_us = clock_real_us();
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
 		records_each(c, kinds[i], consider, t);
 	for (unsigned i = 0; i < t->n; i++) {
@@ -114,7 +114,7 @@ print_top(const struct ctl *c, const json_t *result)
 {
 	struct table *t =
 	    table_new(7, "WHO", "KIND", "USED/OF", "ACCEPTED", "REFUSED", "SEEN", "BY LIMIT");
-	int64_t now = ctl_now_us();
+	int64_t now = clock_real_us();
 	const json_t *r;
 	size_t i;
 
@@ -122,25 +122,18 @@ print_top(const struct ctl *c, const json_t *result)
 	{
 		char used[64], ok[24], refused[24], ago[32], seen[40];
 
-		snprintf(used, sizeof used, "%.1f/%" JSON_INTEGER_FORMAT,
-		    json_real_value(json_object_get(r, "used")),
-		    json_integer_value(json_object_get(r, "of")));
-		snprintf(ok, sizeof ok, "%" JSON_INTEGER_FORMAT,
-		    json_integer_value(json_object_get(r, "accepted")));
-		snprintf(refused, sizeof refused, "%" JSON_INTEGER_FORMAT,
-		    json_integer_value(json_object_get(r, "refused")));
+		snprintf(used, sizeof used, "%.1f/%" PRId64,
+		    json_real_value(json_object_get(r, "used")), out_whole(r, "of"));
+		snprintf(ok, sizeof ok, "%" PRId64, out_whole(r, "accepted"));
+		snprintf(refused, sizeof refused, "%" PRId64, out_whole(r, "refused"));
 		snprintf(seen, sizeof seen, "%s ago",
-		    out_duration(
-			now - json_integer_value(json_object_get(r, "last_seconds")) * USEC_PER_SEC,
-			ago));
-		table_row(t, json_string_value(json_object_get(r, "who")),
-		    json_string_value(json_object_get(r, "kind")), used, ok, refused, seen,
-		    json_string_value(json_object_get(r, "refused_by")));
+		    out_duration(now - out_whole(r, "last_seconds") * USEC_PER_SEC, ago));
+		table_row(t, out_text(r, "who"), out_text(r, "kind"), used, ok, refused, seen,
+		    out_text(r, "refused_by"));
 	}
 	table_print(c, t);
-	printf("by %s; %" JSON_INTEGER_FORMAT " records in redis\n",
-	    json_string_value(json_object_get(result, "by")),
-	    json_integer_value(json_object_get(result, "records")));
+	printf("by %s; %" PRId64 " records in redis\n", out_text(result, "by"),
+	    out_whole(result, "records"));
 }
 
 static bool

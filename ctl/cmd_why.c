@@ -56,9 +56,8 @@ add_counters(json_t *counters, const struct request *q, const struct answer *a)
 		bool known = false;
 		size_t k;
 
-		json_array_foreach(
-		    counters, k, e) if (strcmp(json_string_value(json_object_get(e, "limit")),
-					    q->hits[i].limit->name) == 0) known = true;
+		json_array_foreach(counters, k,
+		    e) if (strcmp(out_text(e, "limit"), q->hits[i].limit->name) == 0) known = true;
 		if (!known)
 			json_array_append_new(counters, counter_json(q, a, i));
 	}
@@ -166,49 +165,36 @@ add_record(struct ctl *c, const struct rules *r, const struct subject *s, json_t
 
 /* --- for people ------------------------------------------------------------------------------- */
 
-static const char *
-str(const json_t *j, const char *key)
-{
-	const char *s = json_string_value(json_object_get(j, key));
-
-	return s != NULL ? s : "";
-}
-
-static int64_t
-num(const json_t *j, const char *key)
-{
-	return json_integer_value(json_object_get(j, key));
-}
-
 static int64_t
 text_us(const json_t *j, const char *key)
 {
-	return strtoll(str(j, key), NULL, 10);
+	return strtoll(out_text(j, key), NULL, 10);
 }
 
 static void
 print_verdict(const struct ctl *c, const char *name, const json_t *v)
 {
-	bool accept = strcmp(str(v, "action"), "accept") == 0;
+	bool accept = strcmp(out_text(v, "action"), "accept") == 0;
 	char left[32];
 
 	printf("  next %-11s", name);
 	out_colour(c, accept ? GREEN : RED);
 	printf("%s",
-	    accept					 ? "accepted"
-		: strcmp(str(v, "action"), "defer") == 0 ? "deferred"
-							 : "refused");
+	    accept					      ? "accepted"
+		: strcmp(out_text(v, "action"), "defer") == 0 ? "deferred"
+							      : "refused");
 	out_colour(c, PLAIN);
-	if (strcmp(str(v, "reason"), "ok") != 0)
-		printf(" (%s%s%s)", str(v, "reason"), str(v, "limit")[0] != '\0' ? ": " : "",
-		    str(v, "limit"));
-	if (num(v, "retry_seconds") > 0)
-		printf(", again in %s", out_duration(num(v, "retry_seconds") * USEC_PER_SEC, left));
+	if (strcmp(out_text(v, "reason"), "ok") != 0)
+		printf(" (%s%s%s)", out_text(v, "reason"),
+		    out_text(v, "limit")[0] != '\0' ? ": " : "", out_text(v, "limit"));
+	if (out_whole(v, "retry_seconds") > 0)
+		printf(", again in %s",
+		    out_duration(out_whole(v, "retry_seconds") * USEC_PER_SEC, left));
 	if (!json_is_true(json_object_get(v, "enforced")) && !accept)
 		printf(", but mode is observe");
 	putchar('\n');
-	if (str(v, "reply")[0] != '\0')
-		printf("  %-16s%s\n", "", str(v, "reply"));
+	if (out_text(v, "reply")[0] != '\0')
+		printf("  %-16s%s\n", "", out_text(v, "reply"));
 }
 
 static void
@@ -223,13 +209,13 @@ print_counters(const struct ctl *c, const json_t *counters)
 		char used[32], of[32], clear[32], key[160];
 
 		snprintf(used, sizeof used, "%.1f", json_real_value(json_object_get(e, "used")));
-		snprintf(of, sizeof of, "%" PRId64, num(e, "of"));
-		if (num(e, "clear_seconds") == 0)
+		snprintf(of, sizeof of, "%" PRId64, out_whole(e, "of"));
+		if (out_whole(e, "clear_seconds") == 0)
 			strcpy(clear, "-");
 		else
-			out_duration(num(e, "clear_seconds") * USEC_PER_SEC, clear);
-		snprintf(key, sizeof key, "%s:%s", str(e, "kind"), str(e, "key"));
-		table_row(t, str(e, "limit"), used, of, clear, key);
+			out_duration(out_whole(e, "clear_seconds") * USEC_PER_SEC, clear);
+		snprintf(key, sizeof key, "%s:%s", out_text(e, "kind"), out_text(e, "key"));
+		table_row(t, out_text(e, "limit"), used, of, clear, key);
 	}
 	table_print(c, t);
 }
@@ -237,8 +223,8 @@ print_counters(const struct ctl *c, const json_t *counters)
 static void
 print_history(const json_t *record)
 {
-	int64_t now = ctl_now_us();
-	const char *refusal = str(record, "refusal");
+	int64_t now = clock_real_us();
+	const char *refusal = out_text(record, "refusal");
 	char first[32], last[32];
 
 	if (json_object_size(record) == 0) {
@@ -248,8 +234,8 @@ print_history(const json_t *record)
 	printf("first seen %s ago, last %s ago; accepted %s, refused %s\n",
 	    out_duration(now - text_us(record, "first"), first),
 	    out_duration(now - text_us(record, "last"), last),
-	    str(record, "ok")[0] != '\0' ? str(record, "ok") : "0",
-	    str(record, "refused")[0] != '\0' ? str(record, "refused") : "0");
+	    out_text(record, "ok")[0] != '\0' ? out_text(record, "ok") : "0",
+	    out_text(record, "refused")[0] != '\0' ? out_text(record, "refused") : "0");
 	if (refusal[0] != '\0') {
 		const char *blank = strchr(refusal, ' ');
 
@@ -268,7 +254,7 @@ print_why(const struct ctl *c, const json_t *r)
 	size_t i;
 
 	out_colour(c, BOLD);
-	printf("%s\n", str(r, "client"));
+	printf("%s\n", out_text(r, "client"));
 	out_colour(c, PLAIN);
 	for (i = 0; i < sizeof steps / sizeof steps[0]; i++)
 		print_verdict(
@@ -277,16 +263,16 @@ print_why(const struct ctl *c, const json_t *r)
 	if (json_array_size(json_object_get(r, "counters")) > 0)
 		print_counters(c, json_object_get(r, "counters"));
 	if (grey != NULL) {
-		printf("greylisting: %s", str(grey, "state"));
-		if (num(grey, "wait_seconds") > 0)
+		printf("greylisting: %s", out_text(grey, "state"));
+		if (out_whole(grey, "wait_seconds") > 0)
 			printf(", passes in %s",
-			    out_duration(num(grey, "wait_seconds") * USEC_PER_SEC, left));
+			    out_duration(out_whole(grey, "wait_seconds") * USEC_PER_SEC, left));
 		putchar('\n');
 	}
-	json_array_foreach(json_object_get(r, "exceptions"), i, e)
-	    printf("%s: %s: %s\n", str(e, "section"), str(e, "entry"), str(e, "words"));
+	json_array_foreach(json_object_get(r, "exceptions"), i, e) printf(
+	    "%s: %s: %s\n", out_text(e, "section"), out_text(e, "entry"), out_text(e, "words"));
 	print_history(json_object_get(r, "record"));
-	printf("limits of generation %s\n", str(r, "generation"));
+	printf("limits of generation %s\n", out_text(r, "generation"));
 }
 
 /* --- the command ---------------------------------------------------------------------------------- */

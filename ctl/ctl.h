@@ -11,6 +11,7 @@
 #include <hiredis/hiredis.h>
 #include <jansson.h>
 
+#include "clock.h"
 #include "conf.h"
 #include "weir/entry.h"
 #include "weir/verdict.h"
@@ -48,8 +49,6 @@ redisReply *ctl_eval(
 const char *ctl_key(const struct ctl *c, const char *name, char out[CTL_KEY_MAX]);
 /* "root@mx1": who is to blame. */
 const char *ctl_author(char out[ENTRY_BY_MAX + 1]);
-/* This host's clock, as weir-milter reads it for `until`. */
-int64_t ctl_now_us(void);
 
 /* --- rules.c: what is in force ------------------------------------------------------------------ */
 
@@ -77,6 +76,9 @@ typedef char *change_fn(
 int64_t ctl_change(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields,
     change_fn *fn, void *ctx);
 
+/* Says so. Returns CTL_DONE. */
+int ctl_changed(struct ctl *c, int64_t generation);
+
 /* "for DURATION" at the end of argv: shortens *argc and gives the time it ends, else
  * INT64_MAX. Ends the program with usage when it is malformed. */
 int64_t ctl_take_for(int *argc, char **argv);
@@ -89,6 +91,10 @@ char *ctl_entry(const struct ctl *c, const char *words, int64_t until_us);
 /* Prints the result: as JSON with -j, else by the given function. Frees it. */
 typedef void out_fn(const struct ctl *c, const json_t *result);
 void out_result(const struct ctl *c, json_t *result, out_fn *print);
+
+/* A member of a JSON object; "" and 0 when it is not there. */
+const char *out_text(const json_t *j, const char *key);
+int64_t out_whole(const json_t *j, const char *key);
 
 /* "12 s", "5 min", "2 h 10 min", "35 d". */
 const char *out_duration(int64_t us, char out[32]);

@@ -27,6 +27,20 @@ out_result(const struct ctl *c, json_t *result, out_fn *print)
 }
 
 const char *
+out_text(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+
+	return s != NULL ? s : "";
+}
+
+int64_t
+out_whole(const json_t *j, const char *key)
+{
+	return json_integer_value(json_object_get(j, key));
+}
+
+const char *
 out_duration(int64_t us, char out[32])
 {
 	static const struct {

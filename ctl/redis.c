@@ -186,12 +186,3 @@ ctl_author(char out[ENTRY_BY_MAX + 1])
 	snprintf(out, ENTRY_BY_MAX + 1, "%s@%s", user, host);
 	return out;
 }
-
-int64_t
-ctl_now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * USEC_PER_SEC + ts.tv_nsec / 1000;
-}

@@ -52,7 +52,7 @@ rules_load(struct ctl *c, struct rules *r)
 		ctl_die(CTL_REFUSED, "the limits in redis cannot be read");
 	r->ignored = json_array();
 	if (!ruleset_overlay(
-		&c->conf.rules, &r->overlay, ctl_now_us(), &r->set, on_reject, r->ignored))
+		&c->conf.rules, &r->overlay, clock_real_us(), &r->set, on_reject, r->ignored))
 		ctl_die(CTL_REFUSED, "out of memory");
 	if (r->overlay.format > OVERLAY_FORMAT)
 		fprintf(stderr,

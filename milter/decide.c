@@ -3,29 +3,13 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#include "weir/units.h"
+#include "clock.h"
 #include "decide.h"
 #include "decision_log.h"
 
 /* Limits may change again while we read them; nobody changes them three times in 50 ms. */
 #define PLANS_MAX 3
-
-static int64_t
-clock_us(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (int64_t)ts.tv_sec * USEC_PER_SEC + ts.tv_nsec / 1000;
-}
-
-static int64_t
-real_us(void)
-{
-	return clock_us(CLOCK_REALTIME);
-}
 
 /*
  * Plan and ask, again when the limits have changed meanwhile. *r is the ruleset that the last
@@ -35,7 +19,7 @@ static bool
 plan_and_ask(struct worker *w, struct session *s, enum stage stage, const char *recipient,
     const struct ruleset **r, struct request *q, struct answer *a, bool *asked)
 {
-	int64_t deadline = clock_us(CLOCK_MONOTONIC) + w->conf->redis.timeout_us;
+	int64_t deadline = clock_mono_us() + w->conf->redis.timeout_us;
 
 	for (int plans = 0; plans < PLANS_MAX; plans++) {
 		enum store_status status;
@@ -45,10 +29,10 @@ plan_and_ask(struct worker *w, struct session *s, enum stage stage, const char *
 		status = store_ask(w->store, q, 0, a);
 		if (status != STORE_STALE)
 			return status == STORE_OK;
-		fresh =
-		    snapshot_refresh(w->snapshots, w->store, (*r)->generation, deadline, real_us());
+		fresh = snapshot_refresh(
+		    w->snapshots, w->store, (*r)->generation, deadline, clock_real_us());
 		snapshot_put(w->snapshots, *r);
-		*r = snapshot_get(w->snapshots, real_us());
+		*r = snapshot_get(w->snapshots, clock_real_us());
 		*asked = session_plan(s, *r, stage, recipient, q);
 		if (!*asked)
 			return true;
@@ -87,7 +71,7 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 struct plan_steps
 decide_steps(struct worker *w)
 {
-	const struct ruleset *r = snapshot_get(w->snapshots, real_us());
+	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct plan_steps steps = plan_steps(r);
 
 	snapshot_put(w->snapshots, r);
@@ -97,7 +81,7 @@ decide_steps(struct worker *w)
 enum next
 decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name)
 {
-	const struct ruleset *r = snapshot_get(w->snapshots, real_us());
+	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;
 	bool asked = session_connect(s, r, client, name, &q) == NEXT_ASK;
 
@@ -107,7 +91,7 @@ decide_connect(struct worker *w, struct session *s, const struct addr *client, c
 enum next
 decide_rcpt(struct worker *w, struct session *s, const char *recipient, const char *queue_id)
 {
-	const struct ruleset *r = snapshot_get(w->snapshots, real_us());
+	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;
 	bool asked = session_rcpt(s, r, recipient, queue_id, &q) == NEXT_ASK;
 

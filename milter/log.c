@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 
 /* A flood comes from few clients or folds badly anyway; 1.5 kB each. */
@@ -101,15 +101,6 @@ log_escape(const char *value, char *out, size_t outlen)
 
 /* --- folding ------------------------------------------------------------------------------- */
 
-static int64_t
-monotonic_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 static uint64_t
 line_hash(const char *s)
 {
@@ -134,7 +125,7 @@ log_folded(const char *id, const char *what, const char *rest)
 {
 	uint64_t hash = line_hash(what);
 	struct fold *f = &logger.fold[hash % FOLD_SLOTS];
-	int64_t now = monotonic_us();
+	int64_t now = clock_mono_us();
 	bool write_it;
 
 	pthread_mutex_lock(&logger.lock);
@@ -154,7 +145,7 @@ log_folded(const char *id, const char *what, const char *rest)
 void
 log_fold_flush(bool all)
 {
-	int64_t now = monotonic_us();
+	int64_t now = clock_mono_us();
 
 	pthread_mutex_lock(&logger.lock);
 	for (size_t i = 0; i < FOLD_SLOTS; i++) {

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "master.h"
 #include "worker.h"
@@ -48,10 +49,7 @@ struct master {
 static int64_t
 monotonic_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return clock_mono_us() / USEC_PER_MSEC;
 }
 
 static void
@@ -225,7 +223,7 @@ master_run(const struct conf *conf, int listen_fd)
 	m.nchildren = conf->workers != 0 ? conf->workers : cores > 2 ? (unsigned)cores : 2;
 	if (m.nchildren > ZONE_WORKERS_MAX)
 		m.nchildren = ZONE_WORKERS_MAX;
-	m.started_us = (int64_t)time(NULL) * 1000000;
+	m.started_us = clock_real_us();
 	name_node(&m);
 	m.zone = zone_new(conf->zone_size, m.nchildren);
 	if (m.zone == NULL) {

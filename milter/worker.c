@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "engine.h"
 #include "log.h"
 #include "status.h"
@@ -67,18 +68,14 @@ static void
 tick(struct worker *w)
 {
 	const struct ruleset *r;
-	struct timespec mono, real;
-	int64_t deadline, now;
+	int64_t now = clock_real_us();
 
 	log_fold_flush(false);
 	if (!w->conf->use_redis)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	clock_gettime(CLOCK_REALTIME, &real);
-	deadline = (int64_t)mono.tv_sec * 1000000 + mono.tv_nsec / 1000 + w->conf->redis.timeout_us;
-	now = (int64_t)real.tv_sec * 1000000;
 	r = snapshot_get(w->snapshots, now);
-	(void)snapshot_refresh(w->snapshots, w->store, r->generation, deadline, now);
+	(void)snapshot_refresh(w->snapshots, w->store, r->generation,
+	    clock_mono_us() + w->conf->redis.timeout_us, now);
 	snapshot_put(w->snapshots, r);
 	if (w->number == 0)
 		status_publish(w, now);

@@ -1,5 +1,5 @@
 /*
- * clock.h - CLOCK_MONOTONIC in microseconds, and waiting by it.
+ * clock.h - the clocks in microseconds, and waiting by them.
  */
 #ifndef WEIR_STORE_CLOCK_H
 #define WEIR_STORE_CLOCK_H
