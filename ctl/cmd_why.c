@@ -247,10 +247,25 @@ print_history(const json_t *record)
 }
 
 static void
+print_greylist(const json_t *r, const json_t *grey)
+{
+	const char *state = out_text(grey, "state");
+	int64_t wait_us = out_whole(grey, "wait_seconds") * USEC_PER_SEC;
+	char left[32];
+
+	if (wait_us == 0)
+		printf("greylisting: %s\n", state);
+	else if (json_is_true(json_object_get(r, "envelope")))
+		printf("greylisting: %s, passes in %s\n", state, out_duration(wait_us, left));
+	else
+		printf("greylisting: not known; a message from a new sender waits %s\n",
+		    out_duration(wait_us, left));
+}
+
+static void
 print_why(const struct ctl *c, const json_t *r)
 {
 	const json_t *e, *grey = json_object_get(r, "greylist");
-	char left[32];
 	size_t i;
 
 	out_colour(c, BOLD);
@@ -262,13 +277,8 @@ print_why(const struct ctl *c, const json_t *r)
 	putchar('\n');
 	if (json_array_size(json_object_get(r, "counters")) > 0)
 		print_counters(c, json_object_get(r, "counters"));
-	if (grey != NULL) {
-		printf("greylisting: %s", out_text(grey, "state"));
-		if (out_whole(grey, "wait_seconds") > 0)
-			printf(", passes in %s",
-			    out_duration(out_whole(grey, "wait_seconds") * USEC_PER_SEC, left));
-		putchar('\n');
-	}
+	if (grey != NULL)
+		print_greylist(r, grey);
 	json_array_foreach(json_object_get(r, "exceptions"), i, e) printf(
 	    "%s: %s: %s\n", out_text(e, "section"), out_text(e, "entry"), out_text(e, "words"));
 	print_history(json_object_get(r, "record"));
@@ -313,7 +323,8 @@ cmd_why(struct ctl *c, int argc, char **argv)
 	if (!read_subject(argc, argv, &s))
 		return CTL_USAGE;
 	rules_load(c, &r);
-	out = json_pack("{ss ss s{} s[]}", "client", addr_format(&s.client, client), "generation",
+	out = json_pack("{ss sb ss s{} s[]}", "client", addr_format(&s.client, client), "envelope",
+	    s.sender[0] != '\0' || s.recipient[0] != '\0', "generation",
 	    out_safe(r.overlay.generation, 60, safe, sizeof safe), "next", "counters");
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
 		walk_step(&r, &s, &steps[i], out);
