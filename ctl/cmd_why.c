@@ -39,9 +39,9 @@ counter_json(const struct request *q, const struct answer *a, unsigned i)
 	int64_t clear = sessions ? 0 : bucket_wait(used, h->limit->rate, h->limit->period_us);
 
 	judge_figures(h, &a->hits[i], &v);
-	return json_pack("{ss ss ss sf sI sI sI sb ss}", "limit", h->limit->name, "kind",
-	    limit_per_name(h->limit->per), "key", q->records[h->record].key, "used",
-	    (double)used / (double)MICRO, "of", (json_int_t)v.of, "clear_seconds",
+	return json_pack("{ss ss ss sb sf sI sI sI sb ss}", "limit", h->limit->name, "kind",
+	    limit_per_name(h->limit->per), "key", q->records[h->record].key, "whole", sessions,
+	    "used", (double)used / (double)MICRO, "of", (json_int_t)v.of, "clear_seconds",
 	    (json_int_t)((clear + USEC_PER_SEC - 1) / USEC_PER_SEC), "retry_seconds",
 	    (json_int_t)((v.retry_us + USEC_PER_SEC - 1) / USEC_PER_SEC), "over", a->hits[i].over,
 	    "action", limit_action_name(h->limit->action));
@@ -194,7 +194,7 @@ print_verdict(const struct ctl *c, const char *name, const json_t *v)
 		printf(", but mode is observe");
 	putchar('\n');
 	if (out_text(v, "reply")[0] != '\0')
-		printf("  %-16s%s\n", "", out_text(v, "reply"));
+		printf("    %s\n", out_text(v, "reply"));
 }
 
 static void
@@ -208,7 +208,10 @@ print_counters(const struct ctl *c, const json_t *counters)
 	{
 		char used[32], of[32], clear[32], key[160];
 
-		snprintf(used, sizeof used, "%.1f", json_real_value(json_object_get(e, "used")));
+		/* what is open is counted in whole sessions, a bucket drains steadily */
+		snprintf(used, sizeof used,
+		    json_is_true(json_object_get(e, "whole")) ? "%.0f" : "%.1f",
+		    json_real_value(json_object_get(e, "used")));
 		snprintf(of, sizeof of, "%" PRId64, out_whole(e, "of"));
 		if (out_whole(e, "clear_seconds") == 0)
 			strcpy(clear, "-");

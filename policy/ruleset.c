@@ -16,9 +16,9 @@
 static const struct {
 	const char *name, *words;
 } builtin_limits[] = {
-    {"connections", "count=connections per=address rate=60/1m burst=60"},
+    {"connections", "count=connections per=address rate=60/1m"},
     {"sessions", "count=sessions per=address max=20"},
-    {"recipients", "count=recipients per=network rate=300/10m burst=300"},
+    {"recipients", "count=recipients per=network rate=300/10m"},
 };
 
 #define MINUTE (60 * USEC_PER_SEC)

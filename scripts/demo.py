@@ -6,8 +6,10 @@ and checks it: Wrong is raised when something is not as told.
 
 import os
 import re
+import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -114,6 +116,17 @@ def show_redis(redis, *words):
     for line in lines:
         wrapped(str(line), "    ", "        ")
     return answer
+
+
+def show_weirctl(stage, *words):
+    """One command of weirctl, and what it prints."""
+    wrapped(f"$ weirctl {shlex.join(words)}", "    ", "        ", CYAN)
+    program = Path(os.environ["WEIR_MILTER"]).with_name("weirctl")
+    done = subprocess.run([program, "-c", stage.weir.conf, *words], capture_output=True,
+                          text=True, timeout=10, check=False)
+    for line in (done.stdout + done.stderr).splitlines():
+        out(f"    {line[:WIDTH - 4]}")
+    expect(done.returncode == 0, f"weirctl ended with {done.returncode}")
 
 
 # --- the cast -----------------------------------------------------------------------
@@ -235,12 +248,15 @@ def a_flood(stage):
 
 def a_limit_raised(stage):
     scene(3, "a limit raised while mail flows")
-    say("""Limits in Redis lie over those of the file. Two lines are enough, and no
-        weir-milter is restarted:""")
+    say(f"""Why is {FLOODER} refused? weirctl asks what weir-milter would ask, and
+        changes nothing:""")
     out()
     mark = stage.weir.mark()
-    show_redis(stage.redis, "HSET", "weir:limits", "connections", "rate=50/1m burst=50")
-    show_redis(stage.redis, "INCR", "weir:generation")
+    show_weirctl(stage, "why", FLOODER)
+    say("Limits in Redis lie over those of the file. No weir-milter is restarted:")
+    out()
+    show_weirctl(stage, "-m", "the demo", "limit", "set", "connections", "rate=50/1m", "burst=50")
+    show_weirctl(stage, "limit")
     # A client refused a moment ago is refused from memory for up to a second.
     time.sleep(1.1)
     say(f"The next session of {FLOODER}:")
@@ -248,7 +264,8 @@ def a_limit_raised(stage):
     show(transcript)
     expect(delivered(transcript), "the new limit was not obeyed")
     show_log(stage.log_since(mark, "limits: generation"))
-    say("Without the field, the file's limit holds again:")
+    say("""It can be done by hand as well. Without the field in Redis the file's limit
+        holds again:""")
     out()
     mark = stage.weir.mark()
     show_redis(stage.redis, "HDEL", "weir:limits", "connections")
@@ -326,9 +343,8 @@ def keep(stage):
              f"swaks --server 127.0.0.1:{port} --to ben@example.test -li 127.0.5.50"),
             ("SMTP by hand:", f"nc -C 127.0.0.1 {port}"),
             ("What Redis knows:", f"redis-cli -p {stage.redis.port} --scan"),
-            ("A limit:", f"redis-cli -p {stage.redis.port} HSET weir:limits connections "
-             '"rate=2/1m burst=2"'),
-            ("", f"redis-cli -p {stage.redis.port} INCR weir:generation"),
+            ("A limit:", f"{Path(os.environ['WEIR_MILTER']).with_name('weirctl')} "
+             f"-c {stage.weir.conf} limit set connections rate=2/1m burst=2"),
             ("weir's log:", f"tail -f {stage.weir.directory}/weir.log"),
             ("Postfix's log:", f"tail -f {stage.postfix.directory}/mail.log"),
             ("The configuration:", f"cat {stage.weir.conf}")):
@@ -345,7 +361,8 @@ def keep(stage):
 def main(arguments):
     def interrupt(_number, _frame):
         raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
     stage = Stage()
     scenes = (a_client_that_behaves, a_flood, a_limit_raised, greylisting, redis_stops)
     start = time.monotonic()

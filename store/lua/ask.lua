@@ -204,9 +204,10 @@ for i = 1, nhits do
 		end
 	elseif charged and room and member ~= '' then
 		-- in the set of a shadow limit too: it is the count of what is open
-		call('ZREMRANGEBYSCORE', KEYS[hit.open], '-inf', stamp)
 		call('ZADD', KEYS[hit.open], format('%.0f', now + lease_us), member)
 		call('PEXPIRE', KEYS[hit.open], format('%.0f', lease_us / 1000))
+		-- last: Redis checks its memory only before the first write of a script
+		call('ZREMRANGEBYSCORE', KEYS[hit.open], '-inf', stamp)
 	end
 end
 
