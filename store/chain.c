@@ -85,7 +85,7 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 	if (!q->peek && refused_lately(me, q, now, out))
 		return STORE_OK;
 	status = store_ask(me->redis, q, now_us, out);
-	if (status == STORE_OK && !out->charged)
+	if (status == STORE_OK && !q->peek && !out->charged)
 		remember(me, q, now, out);
 	if (status != STORE_DOWN)
 		return status;

@@ -135,7 +135,7 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 	if (zone_breaker_open(z) || (until = deadline(me, q->deadline_us)) == 0)
 		return STORE_DOWN;
 	renewals = keeper_renewals(me->keeper);
-	lease = zone_lease_take(z, me->site.worker, q);
+	lease = q->peek ? 0 : zone_lease_take(z, me->site.worker, q);
 	status = ask_lane(me, q, now_us, until, lease, out);
 	if (status != STORE_OK) {
 		char generation[sizeof out->generation];

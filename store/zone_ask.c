@@ -60,6 +60,12 @@ find_keys(struct asking *k)
 
 /* --- check ------------------------------------------------------------------------------- */
 
+static int64_t
+age(const struct asking *k, const struct entry *e)
+{
+	return k->now > e->time_us ? k->now - e->time_us : 0;
+}
+
 /* An entry that is still kept, or NULL. One from the future (the clock went back) is from now,
  * and says so from now on: else it would not age until the clock has caught up. */
 static struct entry *
@@ -69,9 +75,9 @@ find_kept(struct asking *k, uint64_t key, int64_t keep_us)
 
 	if (e == NULL)
 		return NULL;
-	if (e->time_us > k->now)
+	if (e->time_us > k->now && !k->q->peek)
 		e->time_us = k->now;
-	return k->now - e->time_us < keep_us ? e : NULL;
+	return age(k, e) < keep_us ? e : NULL;
 }
 
 static struct hit_answer
@@ -84,7 +90,7 @@ check_bucket(struct asking *k, unsigned i)
 	int64_t excess;
 
 	if (e != NULL)
-		a.used += bucket_drained(e->value, k->now - e->time_us, l->rate, l->period_us);
+		a.used += bucket_drained(e->value, age(k, e), l->rate, l->period_us);
 	excess = a.used - l->burst * MICRO;
 	if (excess > 0) {
 		a.over = true;
@@ -118,9 +124,9 @@ check_grey(struct asking *k)
 	if (e == NULL) {
 		k->a->grey = GREY_NEW;
 		k->a->grey_wait_us = g->delay_us;
-	} else if (k->now - e->time_us < g->delay_us) {
+	} else if (age(k, e) < g->delay_us) {
 		k->a->grey = GREY_EARLY;
-		k->a->grey_wait_us = g->delay_us - (k->now - e->time_us);
+		k->a->grey_wait_us = g->delay_us - age(k, e);
 	} else
 		k->a->grey = GREY_PASSED;
 }

@@ -16,7 +16,7 @@ for i, kind in ipairs({'string', 'list', 'string', 'hash'}) do
 end
 
 local generation = redis.call('GET', KEYS[1]) or '0'
-if not string.match(generation, '^%d+$') or #generation > 15 then
+if not string.match(generation, '^%d+$') or #generation > 14 then
 	return redis.error_reply('WRONGKEY ' .. KEYS[1])
 end
 

@@ -9,7 +9,8 @@
 local generation = redis.pcall('GET', KEYS[1])
 generation = type(generation) == 'string' and string.match(generation, '^[!-~]+') or '0'
 local version = redis.pcall('GET', KEYS[2])
-version = type(version) == 'string' and #version < 10 and tonumber(version) or 1
+version = type(version) == 'string' and #version < 10 and
+	string.match(version, '^%d+$') and tonumber(version) or 1
 
 local bytes = tonumber(ARGV[1])
 local out = {string.sub(generation, 1, 24), version}

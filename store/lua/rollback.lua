@@ -25,7 +25,7 @@ local function slot(section, field)
 end
 
 local generation = redis.call('GET', KEYS[1]) or '0'
-if not string.match(generation, '^%d+$') or #generation > 15 then
+if not string.match(generation, '^%d+$') or #generation > 14 then
 	return redis.error_reply('WRONGKEY ' .. KEYS[1])
 end
 
@@ -45,6 +45,9 @@ for _, text in ipairs(history) do
 			return {0, c.section, c.field}
 		end
 		s.new = c.old
+	end
+	if entry.n == wanted + 1 then
+		reached = true
 	end
 end
 if not reached then
