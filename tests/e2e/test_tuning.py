@@ -152,9 +152,7 @@ def test_switched_on_where_nothing_was_asked(pair):
     for spec in p.specs:
         assert load.connects(spec, p.client(), 10) == [True] * 10
     p.set("connections", "enabled=true")
-    for spec in p.specs:
-        proc.wait_for(lambda spec=spec: False in load.connects(spec, "203.0.113.1", 5))
-    p.visit_all_workers()
+    time.sleep(2)       # each worker looks by itself, once a second
     assert p.burst() == FILE_BURST
 
 
