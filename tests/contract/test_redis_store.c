@@ -1,5 +1,5 @@
 /*
- * test_redis_store.c - what only the store in Redis does: generations, the overlay, life times,
+ * test_redis_store.c - what only the store in Redis does: generations, life times,
  * leases, and what people may have written by hand.
  */
 #include <setjmp.h>
@@ -59,7 +59,7 @@ becomes(long long want, const char *command, const char *key)
 	return false;
 }
 
-/* --- generations and the overlay ---------------------------------------------------------- */
+/* --- generations ---------------------------------------------------------------------------- */
 
 static void
 stale(void **state)
@@ -100,44 +100,6 @@ odd_generations(void **state)
 	redis_fixture_run(&server, "LPUSH weir:generation 1");
 	strcpy(q.generation, "0");
 	assert_int_equal(ask(0), STORE_OK);
-}
-
-static void
-loads(void **state)
-{
-	struct overlay o;
-
-	(void)state;
-	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
-	assert_string_equal(o.generation, "0");
-	assert_int_equal(o.nentries, 0);
-	overlay_free(&o);
-
-	redis_fixture_run(
-	    &server, "HSET weir:limits b %b a %s", "rate=1/1m\0x", (size_t)11, "max=3");
-	redis_fixture_run(&server, "SET weir:generation 42");
-	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
-	assert_string_equal(o.generation, "42");
-	assert_int_equal(o.nentries, 2);
-	assert_string_equal(o.entries[0].name, "a");
-	assert_string_equal(o.entries[0].words, "max=3");
-	assert_string_equal(o.entries[1].name, "b");
-	assert_string_equal(o.entries[1].words, "rate=1/1m");
-	overlay_free(&o);
-	assert_null(o.entries);
-
-	for (int i = 0; i < 500; i++)
-		redis_fixture_run(&server, "HSET weir:limits limit-%d %s", i, "rate=1/1m");
-	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
-	assert_int_equal(o.nentries, 64);
-	overlay_free(&o);
-
-	redis_fixture_run(&server, "SET weir:limits oops");
-	for (int i = 0; i < 2 * BREAKER_FAILURES; i++)
-		assert_int_equal(store_load(bench.store, 0, &o), STORE_DOWN);
-	assert_int_equal(notices_count(&bench.notices), 1);
-	assert_non_null(strstr(bench.notices.line[0], "weir:limits"));
-	assert_false(zone_breaker_open(bench.zone));
 }
 
 static void
@@ -183,6 +145,73 @@ record_form(void **state)
 	assert_string_equal(r->element[3]->str, "3");
 	assert_string_equal(r->element[4]->str, "2");
 	freeReplyObject(r);
+}
+
+/* The address's record keeps what became of each question, and the last refusal by a limit. */
+static void
+totals(void **state)
+{
+	static const struct {
+		const char *what;
+		int64_t cost, dt_s;
+		bool grey;
+		const char *ok, *refused, *refusal; /* refusal NULL: none yet */
+	} table[] = {
+	    {"fits", 1, 0, false, "1", NULL, NULL},
+	    {"over the first", 3, 1, false, "1", "1", "connections 1700000001000000"},
+	    {"fits again", 1, 2, false, "2", "1", "connections 1700000001000000"},
+	    {"over both: the first speaks", 9, 3, false, "2", "2", "connections 1700000003000000"},
+	    {"greylisted: no limit", 1, 4, true, "2", "3", "connections 1700000003000000"},
+	    {"over the second", 2, 5, false, "2", "4", "second 1700000005000000"},
+	};
+	struct limit second =
+	    make_limit("second", "count=connections per=network rate=1/1d burst=3");
+	struct limit shadow =
+	    make_limit("shadow", "count=connections per=address rate=1/1d burst=1 action=log");
+
+	(void)state;
+	connections = make_limit("connections", "count=connections per=address rate=1/1d burst=3");
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		redisReply *r;
+		const char *want[3] = {table[i].ok, table[i].refused, table[i].refusal};
+
+		make_request(&q);
+		add_record(&q, PER_ADDRESS, "{a}:1");
+		add_hit(&q, &shadow, "{a}:1", 1); /* over from the second on, and never named */
+		if (i + 1 < sizeof table / sizeof table[0])
+			add_hit(&q, &connections, "{a}:1", table[i].cost);
+		add_hit(&q, &second, "{a}", table[i].cost);
+		if (table[i].grey)
+			add_grey(&q, "{a}", "s r");
+		assert_int_equal(ask(T0 + table[i].dt_s * SEC), STORE_OK);
+		r = redis_fixture_command(
+		    &server, "HMGET weir:address:{a}:1 ok refused refusal first");
+		for (int k = 0; k < 3; k++)
+			if ((want[k] == NULL) != (r->element[k]->str == NULL) ||
+			    (want[k] != NULL && strcmp(want[k], r->element[k]->str) != 0))
+				fail_msg("%s: %s", table[i].what,
+				    r->element[k]->str != NULL ? r->element[k]->str : "nil");
+		assert_string_equal(r->element[3]->str, "1700000000000000");
+		freeReplyObject(r);
+	}
+	/* nowhere else */
+	assert_int_equal(redis_fixture_integer(&server, "HEXISTS weir:network:{a} ok"), 0);
+	assert_int_equal(redis_fixture_integer(&server, "HEXISTS weir:network:{a} refusal"), 0);
+	assert_int_equal(redis_fixture_integer(&server, "HEXISTS weir:pool:{a} refused"), 0);
+}
+
+/* A question without any limit (an exempt client's) leaves a trace, and no more. */
+static void
+no_hits(void **state)
+{
+	(void)state;
+	add_record(&q, PER_ADDRESS, "{a}:1");
+	assert_int_equal(ask(T0), STORE_OK);
+	assert_true(a.charged);
+	assert_int_equal(redis_fixture_integer(&server, "DBSIZE"), 1);
+	assert_int_equal(redis_fixture_integer(&server, "HLEN weir:address:{a}:1"), 3);
+	redis_fixture_run(&server, "SET weir:generation 2");
+	assert_int_equal(ask(T0), STORE_STALE);
 }
 
 static void
@@ -370,9 +399,10 @@ main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	    T(stale),
 	    T(odd_generations),
-	    T(loads),
 	    T(script_flushed),
 	    T(record_form),
+	    T(totals),
+	    T(no_hits),
 	    T(written_by_hand),
 	    T(wrong_types),
 	    T(everything_expires),

@@ -392,6 +392,58 @@ greylist_clock_back(void **state)
 	greys(e, &e->q, T0 - HOUR, GREY_KNOWN, 0);
 }
 
+/* Held back and retried: not even a limit that only logs is charged for it. */
+static void
+greylist_shadow(void **state)
+{
+	struct env *e = *state;
+	struct limit l =
+	    make_limit("shadow", "count=recipients per=network rate=1/1d burst=9 action=log");
+	static const struct {
+		int64_t dt_s;
+		enum grey_state grey;
+		int64_t used;
+	} table[] = {
+	    {0, GREY_NEW, 1},
+	    {60, GREY_EARLY, 1},
+	    {120, GREY_EARLY, 1},
+	    {300, GREY_PASSED, 1},
+	    {300, GREY_KNOWN, 2},
+	    {300, GREY_KNOWN, 3},
+	};
+
+	add_hit(&e->q, &l, "{n}", 1);
+	add_grey(&e->q, "{n}", "s@x r@y");
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		ask(e, &e->q, T0 + table[i].dt_s * SEC);
+		assert_int_equal(e->a.grey, table[i].grey);
+		assert_int_equal(e->a.hits[0].used, table[i].used * MICRO);
+	}
+}
+
+/* In mode observe nobody is held back, so all is charged; the pool gets to be known as ever. */
+static void
+greylist_observed(void **state)
+{
+	struct env *e = *state;
+	struct limit l = make_limit("recipients", "count=recipients per=network rate=1/1d burst=9");
+	static const struct {
+		int64_t dt_s;
+		enum grey_state grey;
+	} table[] = {{0, GREY_NEW}, {60, GREY_EARLY}, {60, GREY_EARLY}, {300, GREY_PASSED},
+	    {300, GREY_KNOWN}};
+
+	add_hit(&e->q, &l, "{n}", 1);
+	add_grey(&e->q, "{n}", "s@x r@y");
+	e->q.grey.observed = true;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		takes(e, &e->q, T0 + table[i].dt_s * SEC);
+		assert_int_equal(e->a.grey, table[i].grey);
+		assert_in_range(
+		    e->a.hits[0].used, (int64_t)i * MICRO + MICRO - 4000, (int64_t)(i + 1) * MICRO);
+	}
+}
+
 /* --- the zone's part in the chain ---------------------------------------------------------- */
 
 static void
@@ -428,6 +480,8 @@ static const struct {
     {"greylist_window", greylist_window},
     {"greylist_limits", greylist_limits},
     {"greylist_clock_back", greylist_clock_back},
+    {"greylist_shadow", greylist_shadow},
+    {"greylist_observed", greylist_observed},
     {"own_clock", own_clock},
 };
 #define NCASES (sizeof cases / sizeof cases[0])

@@ -368,14 +368,14 @@ test_many(void **state)
 	for (unsigned i = 0; i < LISTED_MAX; i++) {
 		snprintf(text, sizeof text, "10.%u.%u.2", i / 256, i % 256);
 		a = addr(text);
-		assert_int_equal(exceptions_listed(e, &a, ""),
-		    i % 2 == 0 ? LISTED_BLOCKED : LISTED_EXEMPT);
+		assert_int_equal(
+		    exceptions_listed(e, &a, ""), i % 2 == 0 ? LISTED_BLOCKED : LISTED_EXEMPT);
 		assert_ptr_equal(exceptions_limit(e, &own, &a, ""), &own);
 		a.b[3] = 3; /* its neighbour */
 		assert_int_equal(exceptions_listed(e, &a, ""), LISTED_NOT);
 		a.b[3] = 4;
-		assert_int_equal(exceptions_limit(e, &own, &a, "")->max,
-		    i < OVERRIDES_MAX ? (int)i : -1);
+		assert_int_equal(
+		    exceptions_limit(e, &own, &a, "")->max, i < OVERRIDES_MAX ? (int)i : -1);
 	}
 	exceptions_free(&e);
 }

@@ -296,8 +296,8 @@ test_names(void **state)
 		const char *name = reason_name((enum reason)i);
 
 		if (name == NULL || strcmp(name, reasons[i]) != 0)
-			fail_msg("reason %u is %s, not %s", i, name != NULL ? name : "NULL",
-			    reasons[i]);
+			fail_msg(
+			    "reason %u is %s, not %s", i, name != NULL ? name : "NULL", reasons[i]);
 	}
 	assert_string_equal(action_name(DO_ACCEPT), "accept");
 	assert_string_equal(action_name(DO_REFUSE), "refuse");

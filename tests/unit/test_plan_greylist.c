@@ -31,7 +31,8 @@ greylist_only(void)
 static struct facts
 facts(const char *sender, const char *recipient)
 {
-	struct facts f = {.stage = STAGE_RCPT, .user = "", .sender = sender, .recipient = recipient};
+	struct facts f = {
+	    .stage = STAGE_RCPT, .user = "", .sender = sender, .recipient = recipient};
 
 	assert_true(addr_parse("192.0.2.7", &f.client));
 	return f;
@@ -68,6 +69,23 @@ test_question(void **state)
 	assert_int_equal(q.grey.delay_us, 300 * USEC_PER_SEC);
 	assert_int_equal(q.grey.window_us, INT64_C(86400) * USEC_PER_SEC);
 	assert_false(q.grey.when_down);
+	assert_false(q.grey.observed);
+}
+
+/* Whoever is only watched is held back by nobody, and is charged. */
+static void
+test_observed(void **state)
+{
+	struct ruleset r = greylist_only();
+	struct facts f = facts("a@example.org", "b@example.com");
+	struct request q;
+
+	(void)state;
+	r.observe = true;
+	r.greylist.hold_when_down = true;
+	memset(&q, 0xa5, sizeof q);
+	assert_true(plan_request(&r, &f, &q));
+	assert_true(q.grey.asked && q.grey.observed && q.grey.when_down);
 }
 
 static void
@@ -112,8 +130,11 @@ test_who_is_asked(void **state)
 	}
 	r.greylist.enabled = false;
 	assert_false(plan_request(&r,
-	    &(struct facts){
-		.stage = STAGE_RCPT, .client.family = ADDR_V4, .user = "", .sender = "", .recipient = "b"},
+	    &(struct facts){.stage = STAGE_RCPT,
+		.client.family = ADDR_V4,
+		.user = "",
+		.sender = "",
+		.recipient = "b"},
 	    &q));
 }
 
@@ -191,9 +212,10 @@ test_over_long(void **state)
 	r.address_v6 = 125;
 	assert_true(addr_parse("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", &f.client));
 	assert_true(plan_request(&r, &f, &q));
-	assert_true(strlen(q.records[0].key) < RECORD_KEY_MAX);
+	assert_true(strlen(q.records[q.grey.record].key) < RECORD_KEY_MAX);
 	assert_true(strlen(q.grey.key) < GREY_KEY_MAX);
-	assert_int_equal(strlen(q.grey.key), strlen(q.records[0].key) + 2 + 2 * GREY_PART_MAX);
+	assert_int_equal(
+	    strlen(q.grey.key), strlen(q.records[q.grey.record].key) + 2 + 2 * GREY_PART_MAX);
 	key_of(one, "c", &p);
 	key_of(two, "c", &q);
 	assert_string_not_equal(p.grey.key, q.grey.key);
@@ -214,6 +236,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_question),
+	    cmocka_unit_test(test_observed),
 	    cmocka_unit_test(test_who_is_asked),
 	    cmocka_unit_test(test_escaping),
 	    cmocka_unit_test(test_lengths),

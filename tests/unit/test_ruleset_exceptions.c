@@ -69,8 +69,8 @@ test_entries(void **state)
 		if (entries[i].says != NULL && strstr(said.text, entries[i].says) == NULL)
 			fail_msg("row %zu: %s", i, said.text);
 		if (entries[i].says != NULL) {
-			snprintf(prefix, sizeof prefix, "%s: %s: ", section_name(entries[i].section),
-			    entries[i].name);
+			snprintf(prefix, sizeof prefix,
+			    "%s: %s: ", section_name(entries[i].section), entries[i].name);
 			assert_int_equal(strncmp(said.text, prefix, strlen(prefix)), 0);
 		}
 		assert_memory_equal(out.limits, base.limits, sizeof out.limits);
@@ -97,8 +97,8 @@ test_check(void **state)
 		if (says != NULL && strcmp(says, "KEY=VALUE") != 0 && strstr(err, says) == NULL)
 			fail_msg("row %zu: %s", i, err);
 	}
-	assert_true(ruleset_check_entry(
-	    &base, SECTION_LIMITS, "messages", "rate=5/1m", err, sizeof err));
+	assert_true(
+	    ruleset_check_entry(&base, SECTION_LIMITS, "messages", "rate=5/1m", err, sizeof err));
 	assert_false(
 	    ruleset_check_entry(&base, SECTION_LIMITS, "messages", "max=5", err, sizeof err));
 	assert_memory_equal(&base, &before, sizeof base);
@@ -224,8 +224,7 @@ test_rejected_keep_the_words_before(void **state)
 	assert_true(ruleset_blocked(&out, &a, ""));
 	assert_true(out.valid_until_us == NOW + 50 * USEC_PER_SEC);
 	ruleset_deinit(&out);
-	assert_true(
-	    ruleset_overlay(&base, &o, NOW + 50 * USEC_PER_SEC, &out, report, &block));
+	assert_true(ruleset_overlay(&base, &o, NOW + 50 * USEC_PER_SEC, &out, report, &block));
 	assert_false(ruleset_blocked(&out, &a, ""));
 	ruleset_deinit(&out);
 	a.b[3] = 8;

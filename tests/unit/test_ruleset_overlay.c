@@ -166,8 +166,8 @@ test_temporary(void **state)
 			const struct limit *l;
 
 			lay(&o, SECTION_LIMITS, entries[order], 3);
-			assert_true(ruleset_overlay(&base, &o,
-			    NOW + table[i].after_s * USEC_PER_SEC, &out, report, &said));
+			assert_true(ruleset_overlay(
+			    &base, &o, NOW + table[i].after_s * USEC_PER_SEC, &out, report, &said));
 			assert_string_equal(said.text, "");
 			l = ruleset_limit(&out, "connections");
 			if (l->rate != table[i].rate || l->burst != 7)

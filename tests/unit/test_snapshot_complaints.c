@@ -130,8 +130,8 @@ note(void *ctx, enum overlay_section section, const char *name, const char *why)
 	size_t used = strlen(l->text);
 
 	l->n++;
-	snprintf(l->text + used, sizeof l->text - used, "%s/%s: %s\n", section_name(section), name,
-	    why);
+	snprintf(
+	    l->text + used, sizeof l->text - used, "%s/%s: %s\n", section_name(section), name, why);
 }
 
 /* Whoever asks is told what is ignored now, as often as he asks. */

@@ -164,22 +164,22 @@ test_peek_writes_nothing(void **state)
 		int64_t dt_s;
 		bool charged;
 		enum grey_state grey;
-		int64_t used;
+		int64_t used, wait_s;
 	} table[] = {
-	    {"too early", 1, false, GREY_EARLY, 2},
-	    {"waited", 300, true, GREY_PASSED, 1},
-	    {"too late", 86400, false, GREY_NEW, 1},
-	    {"the clock went back", -3600, false, GREY_EARLY, 2},
+	    {"too early", 1, false, GREY_EARLY, 1, 299},
+	    {"waited", 300, true, GREY_PASSED, 1, 0},
+	    {"too late", 86400, false, GREY_NEW, 1, 300},
+	    {"the clock went back", -3600, false, GREY_EARLY, 2, 300},
 	};
 	struct fixture *f = *state;
 	struct limit l = bucket("connections", 60, 3, ACTION_REFUSE),
 		     shadow = bucket("shadow", 60, 30, ACTION_LOG),
 		     open = sessions("sessions", 3, ACTION_REFUSE);
 	struct request q = simple("{192.0.2.0/24}:192.0.2.7", &l), greyed;
+	static char before[ZONE_SIZE_MIN];
 	size_t size = f->z->nsets * sizeof *f->z->sets;
-	void *before = malloc(size);
 
-	assert_non_null(before);
+	assert_true(size <= sizeof before);
 	add_hit(&q, 0, &shadow, 1);
 	add_hit(&q, 0, &open, 1);
 	assert_true(put(f, &q, T0).charged);
@@ -201,6 +201,7 @@ test_peek_writes_nothing(void **state)
 		    a.hits[0].used != table[i].used * MICRO)
 			fail_msg("%s: charged %d, grey %d, used %lld", table[i].what, a.charged,
 			    (int)a.grey, (long long)a.hits[0].used);
+		assert_int_equal(a.grey_wait_us, table[i].wait_s * SEC);
 		if (memcmp(before, f->z->sets, size) != 0)
 			fail_msg("%s: something was written", table[i].what);
 	}
@@ -214,7 +215,6 @@ test_peek_writes_nothing(void **state)
 	}
 	assert_int_equal(zone_sessions(f->z), 1);
 	assert_memory_equal(before, f->z->sets, size);
-	free(before);
 }
 
 static void

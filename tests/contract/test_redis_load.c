@@ -1,0 +1,300 @@
+/*
+ * test_redis_load.c - what the store reads of the limits, overrides and lists in Redis, whatever
+ * somebody may have put there.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "redis_fixture.h"
+#include "store_fixture.h"
+
+static struct redis_fixture server;
+static struct bench bench;
+static struct overlay o;
+
+static int
+setup(void **state)
+{
+	(void)state;
+	redis_fixture_run(&server, "FLUSHALL");
+	bench_open(&bench, server.url, "", 0);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	bench_close(&bench);
+	return 0;
+}
+
+static void
+load(void)
+{
+	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
+}
+
+static void
+section_is(enum overlay_section s, unsigned n, int64_t total)
+{
+	if (o.n[s] != n || o.total[s] != total)
+		fail_msg("%s: %u of %lld, not %u of %lld", section_name(s), o.n[s],
+		    (long long)o.total[s], n, (long long)total);
+}
+
+static void
+empty(void **state)
+{
+	(void)state;
+	load();
+	assert_string_equal(o.generation, "0");
+	assert_int_equal(o.format, 1);
+	for (int i = 0; i < SECTIONS; i++)
+		section_is((enum overlay_section)i, 0, 0);
+	overlay_free(&o);
+	overlay_free(&o); /* nothing left to free */
+}
+
+static void
+three_sections(void **state)
+{
+	(void)state;
+	redis_fixture_run(
+	    &server, "HSET weir:limits b %b a %s", "rate=1/1m\0x", (size_t)11, "max=3");
+	redis_fixture_run(
+	    &server, "HSET weir:overrides %s %s", "192.0.2.7 connections", "rate=9/1m");
+	redis_fixture_run(&server, "HSET weir:lists user:ann %s 192.0.2.0/24 %s 2001:db8::/32 %s",
+	    "action=block", "action=exempt", "action=block by=ann");
+	redis_fixture_run(&server, "SET weir:generation 42");
+	redis_fixture_run(&server, "SET weir:format 1");
+	load();
+	assert_string_equal(o.generation, "42");
+	assert_int_equal(o.format, 1);
+	section_is(SECTION_LIMITS, 2, 2);
+	section_is(SECTION_OVERRIDES, 1, 1);
+	section_is(SECTION_LISTS, 3, 3);
+	assert_string_equal(o.entries[SECTION_LIMITS][0].name, "a");
+	assert_string_equal(o.entries[SECTION_LIMITS][0].words, "max=3");
+	assert_string_equal(o.entries[SECTION_LIMITS][1].name, "b");
+	assert_string_equal(o.entries[SECTION_LIMITS][1].words, "rate=1/1m");
+	assert_string_equal(o.entries[SECTION_OVERRIDES][0].name, "192.0.2.7 connections");
+	assert_string_equal(o.entries[SECTION_OVERRIDES][0].words, "rate=9/1m");
+	assert_string_equal(o.entries[SECTION_LISTS][0].name, "192.0.2.0/24");
+	assert_string_equal(o.entries[SECTION_LISTS][0].words, "action=exempt");
+	assert_string_equal(o.entries[SECTION_LISTS][1].name, "2001:db8::/32");
+	assert_string_equal(o.entries[SECTION_LISTS][2].name, "user:ann");
+	assert_string_equal(o.entries[SECTION_LISTS][2].words, "action=block");
+	overlay_free(&o);
+	for (int i = 0; i < SECTIONS; i++)
+		assert_null(o.entries[i]);
+}
+
+/* Each key of another type is none; the two others are read. */
+static void
+wrong_types(void **state)
+{
+	(void)state;
+	for (int wrong = 0; wrong < SECTIONS; wrong++) {
+		redis_fixture_run(&server, "FLUSHALL");
+		for (int i = 0; i < SECTIONS; i++) {
+			const char *name = section_name((enum overlay_section)i);
+
+			if (i == wrong)
+				redis_fixture_run(&server, "LPUSH weir:%s a b c", name);
+			else
+				redis_fixture_run(&server, "HSET weir:%s x y", name);
+		}
+		for (int n = 0; n < 2 * BREAKER_FAILURES; n++) {
+			load();
+			for (int i = 0; i < SECTIONS; i++)
+				section_is(
+				    (enum overlay_section)i, i != wrong, i != wrong ? 1 : -1);
+			overlay_free(&o);
+		}
+		assert_false(zone_breaker_open(bench.zone));
+	}
+}
+
+static void
+too_many(void **state)
+{
+	static const struct {
+		enum overlay_section section;
+		unsigned max;
+	} table[] = {
+	    {SECTION_LIMITS, OVERLAY_LIMITS_MAX},
+	    {SECTION_OVERRIDES, OVERRIDES_MAX},
+	    {SECTION_LISTS, LISTED_MAX},
+	};
+
+	(void)state;
+	/* all three full, then one of them one too many, and at last all far too many */
+	for (size_t t = 0; t < sizeof table / sizeof table[0]; t++)
+		for (unsigned i = 0; i < table[t].max; i++) {
+			char name[16];
+
+			snprintf(name, sizeof name, "e-%05u", i);
+			redis_fixture_run(
+			    &server, "HSET weir:%s %s %u", section_name(table[t].section), name, i);
+		}
+	load();
+	for (size_t t = 0; t < sizeof table / sizeof table[0]; t++)
+		section_is(table[t].section, table[t].max, table[t].max);
+	overlay_free(&o);
+	for (size_t t = 0; t < sizeof table / sizeof table[0]; t++) {
+		const char *name = section_name(table[t].section);
+
+		redis_fixture_run(&server, "HSET weir:%s a-first x", name);
+		load();
+		section_is(table[t].section, table[t].max, table[t].max + 1);
+		/* the first by name, on every host */
+		assert_string_equal(o.entries[table[t].section][0].name, "a-first");
+		for (unsigned i = 1; i < table[t].max; i++) {
+			const struct overlay_entry *e = &o.entries[table[t].section][i];
+
+			assert_int_equal(atoi(e->name + 2), i - 1);
+			assert_int_equal(atoi(e->words), i - 1);
+		}
+		overlay_free(&o);
+		for (unsigned i = 0; i < 1000; i++)
+			redis_fixture_run(&server, "HSET weir:%s z-%u x", name, i);
+	}
+	load();
+	for (size_t t = 0; t < sizeof table / sizeof table[0]; t++)
+		section_is(table[t].section, table[t].max, table[t].max + 1001);
+	overlay_free(&o);
+}
+
+/* As long as a value may be; longer ones are cut so that nobody takes them for good. */
+static void
+long_values(void **state)
+{
+	static const size_t lengths[] = {999, 1000, 1022, 1023, 1024, 1025, 5000, 1000000};
+	char *text = malloc(1000001);
+
+	(void)state;
+	assert_non_null(text);
+	for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+		size_t len = lengths[i];
+
+		memset(text, 'x', len);
+		text[len] = '\0';
+		redis_fixture_run(&server, "DEL weir:limits");
+		redis_fixture_run(&server, "HSET weir:limits name %s %s name", text, text);
+		load();
+		section_is(SECTION_LIMITS, 2, 2);
+		for (unsigned e = 0; e < 2; e++) {
+			const struct overlay_entry *entry = &o.entries[SECTION_LIMITS][e];
+			const char *was_long = e == 0 ? entry->words : entry->name;
+
+			assert_string_equal(e == 0 ? entry->name : entry->words, "name");
+			if (len <= 1023)
+				assert_int_equal(strlen(was_long), len);
+			else
+				assert_true(strlen(was_long) > 1023);
+			assert_int_equal(strspn(was_long, "x"), strlen(was_long));
+		}
+		overlay_free(&o);
+	}
+	free(text);
+}
+
+/* All sections full of the longest values there may be: it still fits into a reply. */
+static void
+all_full(void **state)
+{
+	static const unsigned max[SECTIONS] = {OVERLAY_LIMITS_MAX, OVERRIDES_MAX, LISTED_MAX};
+	char text[1024];
+
+	(void)state;
+	memset(text, 'x', sizeof text - 1);
+	text[sizeof text - 1] = '\0';
+	for (int s = 0; s < SECTIONS; s++)
+		for (unsigned i = 0; i < max[s]; i++) {
+			char name[1024];
+
+			snprintf(name, sizeof name, "e%05u%.1000s", i, text);
+			redis_fixture_run(&server, "HSET weir:%s %s %s",
+			    section_name((enum overlay_section)s), name, text);
+		}
+	load();
+	for (int s = 0; s < SECTIONS; s++) {
+		section_is((enum overlay_section)s, max[s], max[s]);
+		assert_int_equal(strlen(o.entries[s][max[s] - 1].words), 1023);
+		assert_int_equal(strlen(o.entries[s][max[s] - 1].name), 1006);
+	}
+	overlay_free(&o);
+}
+
+/* Whatever the key holds, the rest can be read; only a format that is higher says so. */
+static void
+formats(void **state)
+{
+	static const struct {
+		const char *value;
+		bool newer;
+	} table[] = {
+	    {"1", false},
+	    {"0", false},
+	    {"2", true},
+	    {"999999999", true},
+	    {"", false},
+	    {"x", false},
+	    {"1 2", false},
+	    {"-5", false},
+	    {"1.5", false},
+	    {"nan", false},
+	    {"-nan", false},
+	    {"99999999999999999999", false},
+	};
+
+	(void)state;
+	redis_fixture_run(&server, "HSET weir:limits a b");
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		redis_fixture_run(&server, "SET weir:format %s", table[i].value);
+		if (store_load(bench.store, 0, &o) != STORE_OK)
+			fail_msg("format '%s' hides the limits", table[i].value);
+		if ((o.format > OVERLAY_FORMAT) != table[i].newer)
+			fail_msg("format '%s' is %lld", table[i].value, (long long)o.format);
+		section_is(SECTION_LIMITS, 1, 1);
+		overlay_free(&o);
+	}
+	redis_fixture_run(&server, "DEL weir:format");
+	redis_fixture_run(&server, "LPUSH weir:format 7");
+	load();
+	assert_int_equal(o.format, 1);
+	overlay_free(&o);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	    T(empty),
+	    T(three_sections),
+	    T(wrong_types),
+	    T(too_many),
+	    T(long_values),
+	    T(all_full),
+	    T(formats),
+	};
+	int failed;
+
+	if (redis_fixture_binary() == NULL) {
+		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
+		return 77;
+	}
+	redis_fixture_start(&server, NULL);
+	failed = cmocka_run_group_tests_name("redis load", tests, NULL, NULL);
+	redis_fixture_stop(&server);
+	return failed;
+}
