@@ -24,7 +24,9 @@ ctl_entry(const struct ctl *c, const char *words, int64_t until_us)
 	char *out;
 
 	if (until_us != INT64_MAX)
-		snprintf(until, sizeof until, " until=%" PRId64, until_us / USEC_PER_SEC);
+		/* up: never shorter than was asked for */
+		snprintf(until, sizeof until, " until=%" PRId64,
+		    (until_us + USEC_PER_SEC - 1) / USEC_PER_SEC);
 	if (c->reason[0] != '\0')
 		snprintf(reason, sizeof reason, " reason=\"%s\"", c->reason);
 	if (asprintf(&out, "%s%s by=%s%s", words, until, ctl_author(by), reason) < 0)
@@ -34,16 +36,42 @@ ctl_entry(const struct ctl *c, const char *words, int64_t until_us)
 	return out;
 }
 
+/* "KEY=VALUE" behind the words in out, the quotes put back that the shell has eaten. */
+size_t
+ctl_add_word(char *out, size_t outlen, size_t used, const char *word)
+{
+	static const char *const kept[] = {"until=", "by=", "reason="};
+	const char *eq = strchr(word, '=');
+	char safe[80];
+
+	if (eq == NULL)
+		ctl_die(
+		    CTL_USAGE, "\"%s\" is not KEY=VALUE", out_safe(word, 60, safe, sizeof safe));
+	for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+		if (strncmp(word, kept[i], strlen(kept[i])) == 0)
+			ctl_die(CTL_USAGE,
+			    "until, by and reason are no words of a limit: say \"for 2h\" at the "
+			    "end, or -m REASON");
+	if (used < outlen)
+		used += (size_t)snprintf(out + used, outlen - used,
+		    strchr(eq, ' ') != NULL && eq[1] != '"' ? "%s%.*s=\"%s\"" : "%s%.*s=%s",
+		    used > 0 ? " " : "", (int)(eq - word), word, eq + 1);
+	if (used >= outlen)
+		ctl_die(CTL_USAGE, "that is too long for one entry");
+	return used;
+}
+
 int64_t
 ctl_take_for(int *argc, char **argv)
 {
+	char safe[64];
 	int64_t us;
 
 	if (*argc < 2 || strcmp(argv[*argc - 2], "for") != 0)
 		return INT64_MAX;
 	if (!units_duration(argv[*argc - 1], &us) || us < USEC_PER_SEC)
-		ctl_die(CTL_USAGE, "for: \"%.40s\" is not a duration such as 30m, 2h or 1d",
-		    argv[*argc - 1]);
+		ctl_die(CTL_USAGE, "for: \"%s\" is not a duration such as 30m, 2h or 1d",
+		    out_safe(argv[*argc - 1], 40, safe, sizeof safe));
 	*argc -= 2;
 	return clock_real_us() + us;
 }

@@ -62,7 +62,9 @@ add_waiting(struct ctl *c, const char *key, const char *rest, void *ctx)
 
 	if (recipient == NULL)
 		return;
-	r = ctl_callf(c, "GET %s", key);
+	r = ctl_lookf(c, "GET %s", key);
+	if (r == NULL)
+		return;
 	if (r->type == REDIS_REPLY_STRING)
 		(void)sscanf(r->str, "%lld %lld", &first, &tries);
 	freeReplyObject(r);
@@ -78,9 +80,11 @@ add_waiting(struct ctl *c, const char *key, const char *rest, void *ctx)
 static void
 add_known(struct ctl *c, const char *key, const char *rest, void *ctx)
 {
-	redisReply *r = ctl_callf(c, "HGET %s known", key);
+	redisReply *r = ctl_lookf(c, "HGET %s known", key);
 	char pool[RECORD_KEY_MAX];
 
+	if (r == NULL)
+		return;
 	if (r->type == REDIS_REPLY_STRING) {
 		pool_text(rest, strlen(rest), pool);
 		json_array_append_new(json_object_get(ctx, "known"),
@@ -184,7 +188,9 @@ one_pool(struct ctl *c, const char *text, bool pass)
 	snprintf(name, sizeof name, "pool:%s", rec.key);
 	ctl_key(c, name, key);
 	if (pass) {
-		reply = ctl_callf(c, "HSET %s known %lld", key, (long long)clock_real_us());
+		reply = ctl_lookf(c, "HSET %s known %lld", key, (long long)clock_real_us());
+		if (reply == NULL)
+			ctl_wrong_key(key);
 		freeReplyObject(reply);
 		reply =
 		    ctl_callf(c, "PEXPIRE %s %lld", key, (long long)(rec.ttl_us / USEC_PER_MSEC));

@@ -48,6 +48,8 @@ add_origin(json_t *j, const struct rules *r, const char *name)
 
 	snprintf(temporary, sizeof temporary, "%s%s", name, ENTRY_TEMPORARY);
 	json_object_set_new(j, "from", json_string("file"));
+	if (r->overlay.format > OVERLAY_FORMAT)
+		return;
 	for (int i = 0; i < 2; i++) {
 		const char *entry = rules_words(r, SECTION_LIMITS, fields[i]);
 		struct entry_meta m;
@@ -117,8 +119,9 @@ print_list(const struct ctl *c, const json_t *result)
 	json_array_foreach(json_object_get(result, "ignored"), i, l)
 	{
 		out_colour(c, RED);
-		printf("ignored in redis: %s %s: %s\n", out_text(l, "section"), out_text(l, "name"),
-		    out_text(l, "why"));
+		out_line(c, "ignored in redis: %s%s%s:", out_text(l, "section"),
+		    out_text(l, "name")[0] != '\0' ? " " : "", out_text(l, "name"));
+		out_line(c, "    %s", out_text(l, "why"));
 		out_colour(c, PLAIN);
 	}
 	printf("generation %s\n", out_text(result, "generation"));
@@ -183,16 +186,8 @@ merge(struct ctl *c, const struct rules *r, const char *field, const char *now, 
 			    strchr(value, ' ') != NULL ? "%s%s=\"%s\"" : "%s%s=%s",
 			    used > 0 ? " " : "", key, value);
 	}
-	for (int i = 0; i < w->argc && used < sizeof words; i++) {
-		const char *eq = strchr(w->argv[i], '=');
-
-		if (eq == NULL)
-			ctl_die(CTL_USAGE, "\"%.60s\" is not KEY=VALUE", w->argv[i]);
-		/* the shell has eaten the quotes */
-		used += (size_t)snprintf(words + used, sizeof words - used,
-		    strchr(eq, ' ') != NULL && eq[1] != '"' ? "%s%.*s=\"%s\"" : "%s%.*s=%s",
-		    used > 0 ? " " : "", (int)(eq - w->argv[i]), w->argv[i], eq + 1);
-	}
+	for (int i = 0; i < w->argc; i++)
+		used = ctl_add_word(words, sizeof words, used, w->argv[i]);
 	if (used >= ENTRY_WORDS_MAX)
 		ctl_die(CTL_USAGE, "that is too long for one entry");
 	return ctl_entry(c, words, w->until_us);
@@ -271,7 +266,7 @@ note_temporary(struct ctl *c, const char *name)
 	struct entry_meta m;
 	const char *entry;
 	struct rules r;
-	char left[32];
+	char left[32], safe[2][104];
 
 	snprintf(field, sizeof field, "%s%s", name, ENTRY_TEMPORARY);
 	rules_load(c, &r);
@@ -281,7 +276,9 @@ note_temporary(struct ctl *c, const char *name)
 		fprintf(stderr,
 		    "weirctl: note: for %s \"%s\" of %s still lies over it (limit unset %s ends "
 		    "both)\n",
-		    out_duration(m.until_us - clock_real_us(), left), words, m.by, name);
+		    out_duration(m.until_us - clock_real_us(), left),
+		    out_safe(words, 100, safe[0], sizeof safe[0]),
+		    out_safe(m.by, 90, safe[1], sizeof safe[1]), name);
 	rules_free(&r);
 }
 
@@ -291,6 +288,7 @@ set(struct ctl *c, const char *name, int argc, char **argv)
 	struct new_words w = {.until_us = ctl_take_for(&argc, argv)};
 	char field[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY];
 	const char *fields[1] = {field};
+	int64_t generation;
 
 	w.argc = argc;
 	w.argv = argv;
@@ -300,9 +298,10 @@ set(struct ctl *c, const char *name, int argc, char **argv)
 		ctl_die(CTL_REFUSED, "not a limit's name ([a-z0-9-], at most 32)");
 	snprintf(field, sizeof field, "%s%s", name, w.until_us != INT64_MAX ? ENTRY_TEMPORARY : "");
 	warn_impact(c, name, &w);
+	generation = ctl_change(c, SECTION_LIMITS, 1, fields, merge, &w);
 	if (w.until_us == INT64_MAX)
 		note_temporary(c, name);
-	return ctl_changed(c, ctl_change(c, SECTION_LIMITS, 1, fields, merge, &w));
+	return ctl_changed(c, generation);
 }
 
 /* --- unset ---------------------------------------------------------------------------------------- */
@@ -331,6 +330,11 @@ unset(struct ctl *c, const char *name)
 		ctl_die(CTL_REFUSED, "not a limit's name ([a-z0-9-], at most 32)");
 	snprintf(temporary, sizeof temporary, "%s%s", name, ENTRY_TEMPORARY);
 	rules_load(c, &r);
+	if (r.overlay.total[SECTION_LIMITS] < 0) {
+		char key[CTL_KEY_MAX];
+
+		ctl_wrong_key(ctl_key(c, "limits", key));
+	}
 	found = rules_words(&r, SECTION_LIMITS, name) != NULL ||
 	    rules_words(&r, SECTION_LIMITS, temporary) != NULL;
 	rules_free(&r);
@@ -343,7 +347,7 @@ unset(struct ctl *c, const char *name)
 /* --- history and rollback --------------------------------------------------------------------------- */
 
 static void
-print_change(const json_t *change)
+print_change(const struct ctl *c, const json_t *change)
 {
 	const char *parts[2] = {out_text(change, "old"), out_text(change, "new")};
 	char safe[2][200], field[128];
@@ -359,7 +363,7 @@ print_change(const json_t *change)
 		else
 			out_safe(parts[i], 199, safe[i], sizeof safe[i]);
 	}
-	printf("      %s %s: %s -> %s\n", out_text(change, "section"),
+	out_line(c, "      %s %s: %s -> %s", out_text(change, "section"),
 	    out_safe(out_text(change, "field"), 100, field, sizeof field), safe[0], safe[1]);
 }
 
@@ -381,15 +385,16 @@ print_history(const struct ctl *c, const json_t *result)
 			strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
 		out_colour(c, BOLD);
 		printf("%4" PRId64 "  %s  %s", out_whole(entry, "n"), when,
-		    out_safe(out_text(entry, "by"), 90, by, sizeof by));
+		    out_safe(out_text(entry, "by"), 40, by, sizeof by));
 		out_colour(c, PLAIN);
 		if (out_text(entry, "reason")[0] != '\0')
 			printf("  (%s)",
-			    out_safe(out_text(entry, "reason"), ENTRY_REASON_MAX, reason,
-				sizeof reason));
+			    out_safe(out_text(entry, "reason"),
+				out_width(c) > strlen(by) + 40 ? out_width(c) - strlen(by) - 31 : 9,
+				reason, sizeof reason));
 		putchar('\n');
 		json_array_foreach(json_object_get(entry, "changes"), k, change)
-		    print_change(change);
+		    print_change(c, change);
 	}
 }
 
@@ -397,9 +402,12 @@ static int
 history(struct ctl *c)
 {
 	char key[CTL_KEY_MAX];
-	redisReply *r = ctl_callf(
+	redisReply *r = ctl_lookf(
 	    c, "LRANGE %s 0 %d", ctl_key(c, "history", key), c->json ? -1 : HISTORY_SHOWN - 1);
 	json_t *result = json_array();
+
+	if (r == NULL)
+		ctl_wrong_key(key);
 
 	for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i < r->elements; i++) {
 		json_t *entry = json_loads(r->element[i]->str, 0, NULL);
@@ -417,17 +425,22 @@ history(struct ctl *c)
 static int
 rollback(struct ctl *c, const char *to)
 {
-	const char *keys[] = {"generation", "history", "limits", "overrides", "lists"};
+	const char *keys[] = {"generation", "history", "limits", "overrides", "lists", "format"};
 	char by[ENTRY_BY_MAX + 1], reason[ENTRY_REASON_MAX + 32], safe[128];
 	const char *args[] = {to, ctl_author(by), reason, HISTORY_MAX};
 	int64_t n, generation;
+	struct rules rules;
 	redisReply *r;
 
 	if (!units_count(to, &n))
 		return CTL_USAGE;
+	rules_load(c, &rules);
+	if (rules.overlay.format > OVERLAY_FORMAT)
+		ctl_die(CTL_REFUSED, "nothing is changed: use the newer weirctl");
+	rules_free(&rules);
 	snprintf(reason, sizeof reason, "rollback to %s%s%s", to, c->reason[0] != '\0' ? ": " : "",
 	    c->reason);
-	r = ctl_eval(c, lua_rollback, 5, keys, 4, args);
+	r = ctl_eval(c, lua_rollback, 6, keys, 4, args);
 	if (r->type != REDIS_REPLY_ARRAY || r->elements < 1)
 		ctl_die(CTL_REFUSED, "redis: unexpected reply");
 	switch (r->element[0]->integer) {

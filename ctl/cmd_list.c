@@ -41,10 +41,17 @@ static void
 canonical_who(const char *text, struct who *w, char out[WHO_TEXT_MAX])
 {
 	char err[LIMIT_ERR_MAX], safe[80];
+	json_t *utf8;
 
 	if (!who_parse(text, w, err, sizeof err))
 		ctl_die(CTL_REFUSED, "\"%s\": %s", out_safe(text, 60, safe, sizeof safe), err);
 	who_format(w, out);
+	/* the history is JSON */
+	utf8 = json_string(out);
+	if (utf8 == NULL)
+		ctl_die(CTL_REFUSED, "\"%s\": a user's name is written in UTF-8",
+		    out_safe(out, 60, safe, sizeof safe));
+	json_decref(utf8);
 }
 
 int
@@ -62,12 +69,8 @@ cmd_override(struct ctl *c, int argc, char **argv)
 	if (!limit_name_valid(argv[3]))
 		ctl_die(CTL_REFUSED, "not a limit's name ([a-z0-9-], at most 32)");
 	snprintf(field, sizeof field, "%s %s", who, argv[3]);
-	for (int i = 4; i < argc; i++) {
-		used += (size_t)snprintf(
-		    words + used, sizeof words - used, "%s%s", used > 0 ? " " : "", argv[i]);
-		if (used >= sizeof words)
-			ctl_die(CTL_USAGE, "that is too long for one entry");
-	}
+	for (int i = 4; i < argc; i++)
+		used = ctl_add_word(words, sizeof words, used, argv[i]);
 	return ctl_changed(c, ctl_change(c, SECTION_OVERRIDES, 1, fields, make_entry, &w));
 }
 
@@ -116,7 +119,7 @@ int
 cmd_unlist(struct ctl *c, int argc, char **argv)
 {
 	static const enum overlay_section sections[] = {SECTION_LISTS, SECTION_OVERRIDES};
-	char who[WHO_TEXT_MAX];
+	char who[WHO_TEXT_MAX], safe[WHO_TEXT_MAX];
 	struct who parsed;
 	struct rules r;
 	int64_t generation = 0;
@@ -138,7 +141,8 @@ cmd_unlist(struct ctl *c, int argc, char **argv)
 	}
 	rules_free(&r);
 	if (generation == 0)
-		ctl_die(CTL_REFUSED, "nothing is listed for %s", who);
+		ctl_die(CTL_REFUSED, "nothing is listed for %s",
+		    out_safe(who, sizeof safe - 1, safe, sizeof safe));
 	return ctl_changed(c, generation);
 }
 

@@ -17,13 +17,14 @@
 static void
 add_node(struct ctl *c, json_t *nodes, const char *key, size_t skip)
 {
-	redisReply *r = ctl_callf(c, "HGETALL %s", key);
+	redisReply *r = ctl_lookf(c, "HGETALL %s", key);
 	json_t *node = json_object();
 	char name[128];
 
 	json_object_set_new(
 	    node, "node", json_string(out_safe(key + skip, 100, name, sizeof name)));
-	for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i + 1 < r->elements; i += 2) {
+	for (size_t i = 0; r != NULL && r->type == REDIS_REPLY_ARRAY && i + 1 < r->elements;
+	     i += 2) {
 		char field[64], value[128], *end;
 		long long n;
 
@@ -35,7 +36,8 @@ add_node(struct ctl *c, json_t *nodes, const char *key, size_t skip)
 			? json_integer(n)
 			: json_string(value));
 	}
-	freeReplyObject(r);
+	if (r != NULL)
+		freeReplyObject(r);
 	if (json_object_size(node) > 1)
 		json_array_append(nodes, node);
 	json_decref(node);
@@ -103,12 +105,14 @@ cmd_status(struct ctl *c, int argc, char **argv)
 			add_node(c, nodes, r->element[1]->element[i]->str, strlen(pattern) - 1);
 		freeReplyObject(r);
 	} while (strcmp(cursor, "0") != 0);
-	r = ctl_callf(c, "GET %s", ctl_key(c, "generation", key));
+	r = ctl_lookf(c, "GET %s", ctl_key(c, "generation", key));
 	out_result(c,
 	    json_pack("{ss so}", "generation",
-		r->type == REDIS_REPLY_STRING ? out_safe(r->str, 24, safe, sizeof safe) : "0",
+		r != NULL && r->type == REDIS_REPLY_STRING ? out_safe(r->str, 24, safe, sizeof safe)
+							   : "0",
 		"nodes", nodes),
 	    print_status);
-	freeReplyObject(r);
+	if (r != NULL)
+		freeReplyObject(r);
 	return CTL_DONE;
 }

@@ -118,13 +118,23 @@ exceptions_json(const struct rules *r, const struct subject *s)
 {
 	json_t *out = json_array();
 
+	if (r->overlay.format > OVERLAY_FORMAT)
+		return out;
 	for (int k = SECTION_OVERRIDES; k <= SECTION_LISTS; k++)
 		for (unsigned i = 0; i < r->overlay.n[k]; i++) {
 			const struct overlay_entry *e = &r->overlay.entries[k][i];
 			char text[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2], err[LIMIT_ERR_MAX], safe[400];
+			char words[ENTRY_WORDS_MAX + 1], name[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2];
+			struct entry_meta meta;
 			char *blank;
 			struct who w;
 
+			/* what is over, or cannot be used, does not count */
+			if (!entry_split(e->words, &meta, words, err, sizeof err) ||
+			    meta.until_us <= clock_real_us() ||
+			    !ruleset_check_entry(
+				&r->set, (enum overlay_section)k, e->name, words, err, sizeof err))
+				continue;
 			snprintf(text, sizeof text, "%s", e->name);
 			blank = k == SECTION_OVERRIDES ? strrchr(text, ' ') : NULL;
 			if (blank != NULL)
@@ -134,8 +144,9 @@ exceptions_json(const struct rules *r, const struct subject *s)
 				continue;
 			out_safe(e->words, 390, safe, sizeof safe);
 			json_array_append_new(out,
-			    json_pack("{ss ss ss}", "section", section_name(k), "entry", e->name,
-				"words", safe));
+			    json_pack("{ss ss ss}", "section", section_name(k), "entry",
+				out_safe(e->name, sizeof name - 1, name, sizeof name), "words",
+				safe));
 		}
 	return out;
 }
@@ -282,8 +293,8 @@ print_why(const struct ctl *c, const json_t *r)
 		print_counters(c, json_object_get(r, "counters"));
 	if (grey != NULL)
 		print_greylist(r, grey);
-	json_array_foreach(json_object_get(r, "exceptions"), i, e) printf(
-	    "%s: %s: %s\n", out_text(e, "section"), out_text(e, "entry"), out_text(e, "words"));
+	json_array_foreach(json_object_get(r, "exceptions"), i, e) out_line(
+	    c, "%s: %s: %s", out_text(e, "section"), out_text(e, "entry"), out_text(e, "words"));
 	print_history(json_object_get(r, "record"));
 	printf("limits of generation %s\n", out_text(r, "generation"));
 }

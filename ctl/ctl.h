@@ -41,6 +41,9 @@ void ctl_die(enum ctl_exit status, const char *fmt, ...)
 redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
 /* As redisCommand()'s format. */
 redisReply *ctl_callf(struct ctl *c, const char *fmt, ...);
+/* The same, but NULL when the key is of another type: one bad key must not hide the others. */
+redisReply *ctl_lookf(struct ctl *c, const char *fmt, ...);
+void ctl_wrong_key(const char *key) __attribute__((noreturn));
 /* EVAL of script: keys are completed with the prefix. */
 redisReply *ctl_eval(
     struct ctl *c, const char *script, int nkeys, const char **keys, int nargs, const char **args);
@@ -83,6 +86,8 @@ int ctl_changed(struct ctl *c, int64_t generation);
  * INT64_MAX. Ends the program with usage when it is malformed. */
 int64_t ctl_take_for(int *argc, char **argv);
 
+size_t ctl_add_word(char *out, size_t outlen, size_t used, const char *word);
+
 /* Words, and behind them until, by and reason. Malloced. */
 char *ctl_entry(const struct ctl *c, const char *words, int64_t until_us);
 
@@ -100,6 +105,11 @@ int64_t out_whole(const json_t *j, const char *key);
 const char *out_duration(int64_t us, char out[32]);
 /* Printable, at most width columns, "?" for what is not. */
 const char *out_safe(const char *text, size_t width, char *out, size_t outlen);
+
+/* Columns there are: the terminal's, or 80. */
+unsigned out_width(const struct ctl *c);
+/* One line, cut to the width. */
+void out_line(const struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Rows of text, aligned, no wider than the terminal (80 when piped). */
 struct table;

@@ -19,7 +19,7 @@ static const struct command {
 	const char *name, *args, *help;
 	int (*run)(struct ctl *c, int argc, char **argv);
 } commands[] = {
-    {"limit", "[list]", "the limits in force, and where each comes from", cmd_limit},
+    {"limit", "[list]", "the limits in force, and their origin", cmd_limit},
     {"limit", "set NAME KEY=VALUE... [for D]", "change a limit for all, at once", cmd_limit},
     {"limit", "unset NAME", "back to what the file says", cmd_limit},
     {"limit", "history", "who changed what, and when", cmd_limit},
@@ -82,10 +82,12 @@ main(int argc, char **argv)
 	};
 	static struct ctl c;
 	const char *file = NULL, *url = NULL;
-	char err[512];
+	char err[512], safe[64];
+	json_t *utf8;
 	int o, status = CTL_USAGE;
 
 	c.reason = "";
+	opterr = 0; /* getopt would print what was typed */
 	/* "+": what follows the command is the command's */
 	while ((o = getopt_long(argc, argv, "+c:r:m:jyhV", longs, NULL)) != -1)
 		switch (o) {
@@ -111,6 +113,7 @@ main(int argc, char **argv)
 			usage(stdout);
 			return CTL_DONE;
 		default:
+			fprintf(stderr, "weirctl: cannot make sense of the options\n");
 			usage(stderr);
 			return CTL_USAGE;
 		}
@@ -118,9 +121,14 @@ main(int argc, char **argv)
 		usage(stderr);
 		return CTL_USAGE;
 	}
-	if (strpbrk(c.reason, "\"\r\n\t") != NULL || strlen(c.reason) > ENTRY_REASON_MAX)
+	utf8 = json_string(c.reason);
+	for (const char *p = c.reason; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == '\x7f' || *p == '"')
+			json_decref(utf8), utf8 = NULL;
+	if (utf8 == NULL || strlen(c.reason) > ENTRY_REASON_MAX)
 		ctl_die(CTL_USAGE, "a reason is one line of at most %d bytes without quotes",
 		    ENTRY_REASON_MAX);
+	json_decref(utf8);
 	c.terminal = isatty(STDOUT_FILENO) != 0;
 	c.colour = c.terminal && getenv("NO_COLOR") == NULL && !c.json;
 	if (file == NULL && access(WEIR_CONF, R_OK) == 0)
@@ -138,8 +146,8 @@ main(int argc, char **argv)
 			break;
 		}
 	if (status == CTL_USAGE) {
-		fprintf(stderr, "weirctl: cannot make sense of \"%.100s%s\"\n", argv[optind],
-		    argc > optind + 1 ? " ..." : "");
+		fprintf(stderr, "weirctl: cannot make sense of \"%s%s\"\n",
+		    out_safe(argv[optind], 60, safe, sizeof safe), argc > optind + 1 ? " ..." : "");
 		usage(stderr);
 	}
 	if (c.redis != NULL)

@@ -52,15 +52,21 @@ out_duration(int64_t us, char out[32])
 	    {"h", 3600, 48},
 	    {"d", 86400, INT64_MAX},
 	};
-	int64_t s = (us + USEC_PER_SEC - 1) / USEC_PER_SEC;
+	int64_t s = (us + USEC_PER_SEC - 1) / USEC_PER_SEC, m = (s + 30) / 60;
 
 	if (us <= 0) {
 		strcpy(out, "now");
 		return out;
 	}
+	/* seconds up, so that "in 1 s" is not too early; what is longer to the nearest */
+	if (m >= 120 && s < 48 * 3600) {
+		snprintf(out, 32, m % 60 != 0 ? "%lld h %lld min" : "%lld h", (long long)(m / 60),
+		    (long long)(m % 60));
+		return out;
+	}
 	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
 		if (s < units[i].s * units[i].max || units[i].max == INT64_MAX) {
-			snprintf(out, 32, "%lld %s", (long long)((s + units[i].s - 1) / units[i].s),
+			snprintf(out, 32, "%lld %s", (long long)((s + units[i].s / 2) / units[i].s),
 			    units[i].name);
 			break;
 		}
@@ -147,14 +153,26 @@ table_row(struct table *t, ...)
 	va_end(ap);
 }
 
-static unsigned
-screen_width(const struct ctl *c)
+unsigned
+out_width(const struct ctl *c)
 {
 	struct winsize w;
 
 	if (c->terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= 40)
 		return w.ws_col;
 	return WIDTH_PIPED;
+}
+
+void
+out_line(const struct ctl *c, const char *fmt, ...)
+{
+	char line[2048], safe[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	puts(out_safe(line, out_width(c), safe, sizeof safe));
 }
 
 /* The last column takes what is left and is cut; the others are as wide as their contents. */
@@ -171,7 +189,18 @@ measure(const struct ctl *c, const struct table *t, unsigned widths[COLUMNS_MAX]
 		if (i + 1 < t->columns)
 			used += widths[i] + 2;
 	}
-	left = screen_width(c) > used + 8 ? screen_width(c) - used : 8;
+	while (used + 8 > out_width(c)) {
+		unsigned widest = 0;
+
+		for (unsigned i = 1; i + 1 < t->columns; i++)
+			if (widths[i] > widths[widest])
+				widest = i;
+		if (t->columns < 2 || widths[widest] <= 8)
+			break;
+		widths[widest]--;
+		used--;
+	}
+	left = out_width(c) > used + 8 ? out_width(c) - used : 8;
 	if (widths[t->columns - 1] > left)
 		widths[t->columns - 1] = left;
 }
@@ -187,7 +216,8 @@ table_print(const struct ctl *c, struct table *t)
 		if (row == 0)
 			out_colour(c, BOLD);
 		for (unsigned i = 0; i + 1 < t->columns; i++)
-			printf("%-*s  ", (int)widths[i], cell(t, row, i));
+			printf("%-*s  ", (int)widths[i],
+			    out_safe(cell(t, row, i), widths[i], text, sizeof text));
 		puts(out_safe(
 		    cell(t, row, t->columns - 1), widths[t->columns - 1], text, sizeof text));
 		if (row == 0)

@@ -40,12 +40,17 @@ check_reply(const struct ctl *c, const redisReply *r)
 	    {"NOAUTH", CTL_NO_REDIS, "it wants a password"},
 	    {"WRONGPASS", CTL_NO_REDIS, "it does not take this password"},
 	    {"ERR invalid password", CTL_NO_REDIS, "it does not take this password"},
+	    {"ERR AUTH <password> called without", CTL_NO_REDIS, "it has no password"},
+	    {"ERR The user executing the script", CTL_REFUSED,
+		"this Redis user has no right to do that"},
 	    {"NOPERM", CTL_REFUSED, "this Redis user has no right to do that"},
 	    {"READONLY", CTL_REFUSED, "it is a replica and cannot be written to: name the primary"},
 	    {"LOADING", CTL_NO_REDIS, "it is still loading its data: try again in a moment"},
 	    {"OOM", CTL_REFUSED, "it has no memory left (maxmemory)"},
 	    {"WRONGTYPE", CTL_REFUSED, "a key holds something else than weir's: see weir.redis(7)"},
 	};
+
+	char safe[200];
 
 	if (r == NULL)
 		no_redis(c,
@@ -55,15 +60,23 @@ check_reply(const struct ctl *c, const redisReply *r)
 	if (r->type != REDIS_REPLY_ERROR)
 		return;
 	if (strncmp(r->str, "WRONGKEY ", 9) == 0)
-		ctl_die(CTL_REFUSED, "the key %s holds something else than weir's: delete it",
-		    r->str + 9);
+		ctl_wrong_key(r->str + 9);
 	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
 		if (strncmp(r->str, known[i].start, strlen(known[i].start)) == 0) {
 			if (known[i].status == CTL_NO_REDIS)
 				no_redis(c, known[i].means);
-			ctl_die(CTL_REFUSED, "redis: %s (%s)", known[i].means, r->str);
+			ctl_die(CTL_REFUSED, "redis: %s", known[i].means);
 		}
-	ctl_die(CTL_REFUSED, "redis: %s", r->str);
+	ctl_die(CTL_REFUSED, "redis: %s", out_safe(r->str, sizeof safe - 1, safe, sizeof safe));
+}
+
+void
+ctl_wrong_key(const char *key)
+{
+	char safe[CTL_KEY_MAX];
+
+	ctl_die(CTL_REFUSED, "the key %s holds something else than weir's: delete it",
+	    out_safe(key, sizeof safe - 1, safe, sizeof safe));
 }
 
 static void
@@ -124,6 +137,24 @@ ctl_callf(struct ctl *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	r = redisvCommand(redis, fmt, ap);
 	va_end(ap);
+	check_reply(c, r);
+	return r;
+}
+
+redisReply *
+ctl_lookf(struct ctl *c, const char *fmt, ...)
+{
+	redisContext *redis = connection(c);
+	redisReply *r;
+	va_list ap;
+
+	va_start(ap, fmt);
+	r = redisvCommand(redis, fmt, ap);
+	va_end(ap);
+	if (r != NULL && r->type == REDIS_REPLY_ERROR && strncmp(r->str, "WRONGTYPE", 9) == 0) {
+		freeReplyObject(r);
+		return NULL;
+	}
 	check_reply(c, r);
 	return r;
 }

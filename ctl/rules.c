@@ -32,9 +32,27 @@ on_notice(void *ctx, int priority, const char *line)
 	fprintf(stderr, "weirctl: %s\n", line);
 }
 
+/* What is wrong with all of a section. */
+static void
+add_whole(struct rules *r, enum overlay_section s)
+{
+	char why[96];
+
+	if (r->overlay.total[s] < 0)
+		snprintf(why, sizeof why, "the key is no hash: delete it");
+	else if (r->overlay.total[s] > r->overlay.n[s])
+		snprintf(why, sizeof why, "%lld entries are too many: only the first %u count",
+		    (long long)r->overlay.total[s], r->overlay.n[s]);
+	else
+		return;
+	json_array_append_new(r->ignored,
+	    json_pack("{ss ss ss}", "section", section_name(s), "name", "", "why", why));
+}
+
 void
 rules_load(struct ctl *c, struct rules *r)
 {
+	static bool said;
 	struct redis_options o = c->conf.redis;
 	redisReply *hello;
 
@@ -54,11 +72,14 @@ rules_load(struct ctl *c, struct rules *r)
 	if (!ruleset_overlay(
 		&c->conf.rules, &r->overlay, clock_real_us(), &r->set, on_reject, r->ignored))
 		ctl_die(CTL_REFUSED, "out of memory");
-	if (r->overlay.format > OVERLAY_FORMAT)
+	for (int s = 0; s < SECTIONS; s++)
+		add_whole(r, (enum overlay_section)s);
+	if (r->overlay.format > OVERLAY_FORMAT && !said)
 		fprintf(stderr,
 		    "weirctl: warning: redis holds format %lld of a newer weir; this "
 		    "one knows %d and keeps to the file\n",
 		    (long long)r->overlay.format, OVERLAY_FORMAT);
+	said = r->overlay.format > OVERLAY_FORMAT;
 }
 
 void

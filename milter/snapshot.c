@@ -220,6 +220,8 @@ announce(const struct snapshots *s, const struct overlay *o)
 	for (unsigned i = 0; i < SECTIONS; i++) {
 		const char *name = section_name((enum overlay_section)i);
 
+		if (o->total[i] == s->overlay.total[i])
+			continue;
 		if (o->total[i] < 0)
 			log_line(LOG_WARNING, "redis: the key for %s is no hash: ignored", name);
 		else if (o->total[i] > o->n[i])
@@ -228,7 +230,7 @@ announce(const struct snapshots *s, const struct overlay *o)
 			    " entries in %s are too many: only the first %u count",
 			    o->total[i], name, o->n[i]);
 	}
-	if (o->format > OVERLAY_FORMAT)
+	if (o->format > OVERLAY_FORMAT && o->format != s->overlay.format)
 		log_line(LOG_WARNING,
 		    "redis: the limits there have format %" PRId64 ", and this weir knows %d: "
 		    "keeping to the file",

@@ -75,6 +75,9 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 	text[blank - field] = '\0';
 	if (!who_parse(text, who, err, errlen))
 		return false;
+	/* the name goes into the sentence, and may be any bytes */
+	if (!limit_name_valid(blank + 1))
+		return err_set(err, errlen, "not a limit's name ([a-z0-9-], at most 32)", NULL);
 	l = ruleset_limit((struct ruleset *)r, blank + 1);
 	if (l == NULL)
 		return err_set(err, errlen, "there is no limit ", blank + 1, NULL);

@@ -27,7 +27,9 @@ for i = 5, #ARGV, 3 do
 	if now ~= before then
 		return {0, field, now}
 	end
-	changes[#changes + 1] = {section = ARGV[1], field = field, old = before, new = words}
+	if before ~= '' or words ~= '' then
+		changes[#changes + 1] = {section = ARGV[1], field = field, old = before, new = words}
+	end
 end
 for _, c in ipairs(changes) do
 	if c.new == '' then
@@ -36,10 +38,19 @@ for _, c in ipairs(changes) do
 		redis.call('HSET', KEYS[4], c.field, c.new)
 	end
 end
+-- What has been over for an hour (hosts' clocks differ) makes room.
+local now = tonumber(redis.call('TIME')[1])
+local all = redis.call('HGETALL', KEYS[4])
+for i = 1, #all, 2 do
+	local over = string.match(' ' .. string.gsub(all[i + 1], '"[^"]*"', '""'), ' until=(%d+)')
+	if over and tonumber(over) + 3600 < now then
+		redis.call('HDEL', KEYS[4], all[i])
+	end
+end
 
 local n = redis.call('INCR', KEYS[1])
 redis.call('SETNX', KEYS[3], '1')
-redis.call('LPUSH', KEYS[2], cjson.encode({n = n, time = tonumber(redis.call('TIME')[1]),
+redis.call('LPUSH', KEYS[2], cjson.encode({n = n, time = now,
 	by = ARGV[2], reason = ARGV[3], changes = changes}))
 redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[4]) - 1)
 return {1, n}

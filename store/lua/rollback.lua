@@ -24,6 +24,13 @@ local function slot(section, field)
 	return state[id]
 end
 
+for i, kind in ipairs({'string', 'list', 'hash', 'hash', 'hash', 'string'}) do
+	local t = KEYS[i] and redis.call('TYPE', KEYS[i]).ok or 'none'
+	if t ~= 'none' and t ~= kind then
+		return redis.error_reply('WRONGKEY ' .. KEYS[i])
+	end
+end
+
 local generation = redis.call('GET', KEYS[1]) or '0'
 if not string.match(generation, '^%d+$') or #generation > 14 then
 	return redis.error_reply('WRONGKEY ' .. KEYS[1])
@@ -32,7 +39,11 @@ end
 local history = redis.call('LRANGE', KEYS[2], 0, -1)
 local reached = #history < tonumber(ARGV[4])
 for _, text in ipairs(history) do
-	local entry = cjson.decode(text)
+	local ok, entry = pcall(cjson.decode, text)
+	if not ok or type(entry) ~= 'table' or type(entry.n) ~= 'number' or
+		type(entry.changes) ~= 'table' then
+		return redis.error_reply('WRONGKEY ' .. KEYS[2])
+	end
 	if entry.n <= wanted then
 		reached = true
 		break
@@ -40,7 +51,8 @@ for _, text in ipairs(history) do
 	for i = #entry.changes, 1, -1 do
 		local c = entry.changes[i]
 		local s = slot(c.section, c.field)
-		local over = tonumber(string.match(' ' .. c.new, ' until=(%d+)'))
+		local over = tonumber(string.match(
+			' ' .. string.gsub(c.new, '"[^"]*"', '""'), ' until=(%d+)'))
 		if s.new ~= c.new and not (s.new == '' and over and over <= now) then
 			return {0, c.section, c.field}
 		end

@@ -9,6 +9,12 @@ Whatever weirctl prints, every run proves that nobody's terminal is harmed.
 
 import json
 import os
+import pty
+import pwd
+import re
+import select
+import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +22,7 @@ from pathlib import Path
 from .weir import find_program
 
 WIDTH = 80
+AUTHOR = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 
 
 def find_weirctl():
@@ -99,3 +106,44 @@ class Ctl:
     def popen(self, *words):
         return subprocess.Popen([*self.argv, *words], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, env=self.env)
+
+
+def on_a_terminal(argv, typed, env, until=None):
+    """Runs it on a terminal of its own; (what it showed, its exit status). until: then
+    ^C is typed."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(argv[0], [str(word) for word in argv], {**env, "TERM": "xterm"})
+    shown, end = b"", time.monotonic() + 8
+    os.write(fd, typed.encode())
+    while time.monotonic() < end:
+        if not select.select([fd], [], [], 0.1)[0]:
+            continue
+        try:
+            data = os.read(fd, 4096)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+        if until and re.search(until, shown):
+            os.write(fd, b"\3")
+            until = None
+    else:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    os.close(fd)
+    return shown.decode(), os.waitstatus_to_exitcode(status)
+
+
+def starter(weir, redis):
+    """start(conf) -> (a weir-milter, weirctl with the same file)."""
+    def start(conf, **options):
+        milter = weir(conf, redis=redis, **options)
+        return milter, Ctl(None, "--yes", conf=milter.conf)
+    return start
+
+
+def outlive_memory():
+    """A weir-milter remembers by itself whom it has refused, for a second."""
+    time.sleep(1.1)

@@ -1,0 +1,117 @@
+# bash completion for weirctl(8): as /usr/share/bash-completion/completions/weirctl, or sourced.
+# Names of limits and clients are asked of Redis, with the options that are on the line.
+
+# "name" of a list of objects in weirctl's JSON; nothing when it cannot be had.
+_weirctl_ask()
+{
+	local field=$1
+	shift
+	weirctl "${options[@]}" -j "$@" 2>/dev/null |
+	    sed -n "s/^ *\"$field\": \"\([^\"]*\)\",\{0,1\}\$/\1/p" || :
+}
+
+_weirctl_reply()
+{
+	local IFS=$' \t\n'
+	COMPREPLY=($(compgen -W "$1" -- "$2"))
+}
+
+# What may stand behind KEY=.
+_weirctl_values()
+{
+	case $1 in
+	count) echo connections sessions messages recipients ;;
+	per) echo address network all ;;
+	action) echo refuse defer log ;;
+	enabled) echo true false ;;
+	esac
+}
+
+# KEY=VALUE...; bash may have split the word at "=".
+_weirctl_words()
+{
+	local current=$1 previous=$2 before=$3 keys
+	keys='count= per= rate= burst= max= action= reply= enabled='
+	if [[ $current == '=' ]]; then
+		_weirctl_reply "$(_weirctl_values "$previous")" ''
+	elif [[ $previous == '=' ]]; then
+		_weirctl_reply "$(_weirctl_values "$before")" "$current"
+	elif [[ $current == *=* ]]; then
+		keys=$(_weirctl_values "${current%%=*}")
+		_weirctl_reply "${keys:+${current%%=*}=${keys// / ${current%%=*}=}}" "$current"
+	elif [[ $previous == for ]]; then
+		_weirctl_reply '30m 2h 1d 1w' "$current"
+	else
+		_weirctl_reply "$keys for" "$current"
+		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || :
+	fi
+}
+
+_weirctl()
+{
+	local current=${COMP_WORDS[COMP_CWORD]} previous='' before='' i
+	local -a options=() words=()
+
+	COMPREPLY=()
+	((COMP_CWORD < 1)) || previous=${COMP_WORDS[COMP_CWORD - 1]}
+	((COMP_CWORD < 2)) || before=${COMP_WORDS[COMP_CWORD - 2]}
+	# the options, and then the command's words up to the one that is typed
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-c | -r)
+			options+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + 1]-}")
+			i=$((i + 1))
+			;;
+		-m) i=$((i + 1)) ;;
+		-*) ;;
+		*)
+			words=("${COMP_WORDS[@]:i:COMP_CWORD - i}")
+			break
+			;;
+		esac
+	done
+	if ((${#words[@]} == 0)); then
+		case $previous in
+		-c) COMPREPLY=($(compgen -f -- "$current")) ;;
+		-m) ;;
+		-r) _weirctl_reply 'redis:// unix:' "$current" ;;
+		*)
+			if [[ $current == -* ]]; then
+				_weirctl_reply '-c -r -j -m -y -h -V --json --yes --help --version' \
+				    "$current"
+			else
+				_weirctl_reply 'limit override exempt block unlist lists why top status
+				    clear greylist' "$current"
+			fi
+			;;
+		esac
+		return 0
+	fi
+	case ${words[0]}:${#words[@]} in
+	limit:1) _weirctl_reply 'list set unset history rollback' "$current" ;;
+	limit:2)
+		case ${words[1]} in
+		set | unset) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+		esac
+		;;
+	limit:*) [[ ${words[1]} != set ]] || _weirctl_words "$current" "$previous" "$before" ;;
+	override:1) _weirctl_reply set "$current" ;;
+	override:2) ;;
+	override:3) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+	override:*) _weirctl_words "$current" "$previous" "$before" ;;
+	exempt:2 | block:2) _weirctl_reply for "$current" ;;
+	exempt:3 | block:3) _weirctl_reply '30m 2h 1d 1w' "$current" ;;
+	unlist:1) _weirctl_reply "$(_weirctl_ask who lists)" "$current" ;;
+	why:[2468]) _weirctl_reply 'sender recipient user' "$current" ;;
+	greylist:1) _weirctl_reply 'list pass forget' "$current" ;;
+	top:*)
+		case $previous in
+		by) _weirctl_reply 'refused connections messages recipients' "$current" ;;
+		-n) ;;
+		*) _weirctl_reply 'by -n' "$current" ;;
+		esac
+		;;
+	esac
+	return 0
+}
+complete -F _weirctl weirctl
