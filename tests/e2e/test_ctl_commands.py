@@ -97,7 +97,7 @@ limits of generation 10"""),
      "192.0.2.7\n" + HELD + """
 COUNTER      USED  OF   EMPTY IN  KEY
 connections  0.0   500  -         address:{192.0.2.0/24}:192.0.2.7
-sessions     0.0   20   -         address:{192.0.2.0/24}:192.0.2.7
+sessions     0     20   -         address:{192.0.2.0/24}:192.0.2.7
 recipients   0.0   300  -         network:{192.0.2.0/24}
 greylisting: new, passes in 5 min
 overrides: 192.0.2.7 connections: rate=5/1s burst=500 by=~
@@ -109,7 +109,7 @@ limits of generation 10"""),
     ("why 192.0.2.9", "192.0.2.9\n" + ACCEPTED + """
 COUNTER      USED  OF   EMPTY IN  KEY
 connections  0.0   7    -         address:{192.0.2.0/24}:192.0.2.9
-sessions     0.0   20   -         address:{192.0.2.0/24}:192.0.2.9
+sessions     0     20   -         address:{192.0.2.0/24}:192.0.2.9
 recipients   0.0   300  -         network:{192.0.2.0/24}
 greylisting: known
 not seen lately
@@ -178,7 +178,7 @@ def test_json(ctl):
         {"section": "overrides", "who": "192.0.2.7", "what": "connections burst=5",
          "by": AUTHOR, "reason": ""}]
     assert [entry["n"] for entry in ctl.json("limit history")] == [6, 5, 4, 3, 2, 1]
-    assert set(ctl.json("why 192.0.2.7")) == {"client", "generation", "next", "counters",
+    assert set(ctl.json("why 192.0.2.7")) == {"client", "envelope", "generation", "next", "counters",
                                               "greylist", "exceptions", "record", "key"}
     assert ctl.json("top -n 3") == {"rows": [], "records": 0, "by": "refused"}
     assert ctl.json("status") == {"generation": "6", "nodes": []}
