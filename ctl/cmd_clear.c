@@ -73,9 +73,9 @@ cmd_clear(struct ctl *c, int argc, char **argv)
 		struct record rec;
 
 		/* one client: no need to walk over all */
-		plan_record(&r.set, PER_ADDRESS, &who.net.base, &rec);
+		plan_client_record(&r.set, PER_ADDRESS, &who.net.base, &rec);
 		remove_key(c, limit_per_name(PER_ADDRESS), rec.key, &k.cleared);
-		plan_record(&r.set, PER_NETWORK, &who.net.base, &rec);
+		plan_client_record(&r.set, PER_NETWORK, &who.net.base, &rec);
 		remove_key(c, limit_per_name(PER_NETWORK), rec.key, &k.cleared);
 	} else
 		for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)

@@ -182,7 +182,7 @@ one_pool(struct ctl *c, const char *text, bool pass)
 		ctl_die(CTL_REFUSED, "\"%s\" must be an address or a network",
 		    out_safe(text, 60, safe, sizeof safe));
 	rules_load(c, &r);
-	plan_record(&r.set, PER_POOL, &who.net.base, &rec);
+	plan_client_record(&r.set, PER_POOL, &who.net.base, &rec);
 	rules_free(&r);
 	pool_text(rec.key, strlen(rec.key), pool);
 	snprintf(name, sizeof name, "pool:%s", rec.key);

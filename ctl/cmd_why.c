@@ -12,7 +12,7 @@
 
 struct subject {
 	struct addr client;
-	const char *sender, *recipient, *user;
+	const char *sender, *recipient, *user, *helo;
 };
 
 /* What would come next, and what its counters say. */
@@ -86,6 +86,7 @@ walk_step(const struct rules *r, const struct subject *s, const struct step *ste
 	struct facts f = {.stage = step->stage,
 	    .client = s->client,
 	    .user = s->user,
+	    .helo = s->helo,
 	    .sender = s->sender,
 	    .recipient = s->recipient,
 	    .message_counted = step->message_counted,
@@ -159,7 +160,7 @@ add_record(struct ctl *c, const struct rules *r, const struct subject *s, json_t
 	redisReply *hash;
 	json_t *fields = json_object();
 
-	plan_record(&r->set, PER_ADDRESS, &s->client, &rec);
+	plan_client_record(&r->set, PER_ADDRESS, &s->client, &rec);
 	snprintf(name, sizeof name, "address:%s", rec.key);
 	hash = ctl_callf(c, "HGETALL %s", ctl_key(c, name, key));
 	for (size_t i = 0; hash->type == REDIS_REPLY_ARRAY && i + 1 < hash->elements; i += 2) {
@@ -306,7 +307,7 @@ read_subject(int argc, char **argv, struct subject *s)
 {
 	if (argc < 2 || argc % 2 != 0)
 		return false;
-	*s = (struct subject){.sender = "", .recipient = "", .user = ""};
+	*s = (struct subject){.sender = "", .recipient = "", .user = "", .helo = ""};
 	if (!addr_parse(argv[1], &s->client)) {
 		char safe[80];
 
@@ -320,6 +321,8 @@ read_subject(int argc, char **argv, struct subject *s)
 			s->recipient = argv[i + 1];
 		else if (strcmp(argv[i], "user") == 0)
 			s->user = argv[i + 1];
+		else if (strcmp(argv[i], "helo") == 0)
+			s->helo = argv[i + 1];
 		else
 			return false;
 	}

@@ -130,8 +130,7 @@ on_helo(SMFICTX *ctx, char *helo)
 {
 	struct session *s = smfi_getpriv(ctx);
 
-	(void)helo;
-	return s == NULL ? SMFIS_CONTINUE : obey(ctx, s, session_helo(s));
+	return s == NULL ? SMFIS_CONTINUE : obey(ctx, s, session_helo(s, helo != NULL ? helo : ""));
 }
 
 static sfsistat

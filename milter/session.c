@@ -36,6 +36,7 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 	f->stage = stage;
 	f->client = s->client;
 	f->user = s->user;
+	f->helo = s->helo;
 	f->message_counted = s->message_counted;
 	f->greylist_done = s->greylist_known || s->greylist_message;
 	f->sender = s->sender;
@@ -66,8 +67,9 @@ session_connect(struct session *s, const struct ruleset *r, const struct addr *c
 }
 
 enum next
-session_helo(struct session *s)
+session_helo(struct session *s, const char *helo)
 {
+	snprintf(s->helo, sizeof s->helo, "%s", helo);
 	/* a deferral must not be said here: Postfix would greet and then repeat it at MAIL, and
 	 * Sendmail would answer EHLO without its extensions; doc/mta.md */
 	return s->pending && reply_closes(&s->reply) ? NEXT_REPLY : NEXT_CONTINUE;

@@ -29,6 +29,7 @@ struct session {
 	struct plan_steps steps; /* what the MTA was asked to report; decided at negotiation */
 	struct addr client;
 	char name[SESSION_NAME_MAX + 1];
+	char helo[SESSION_NAME_MAX + 1];
 	char sender[SESSION_SENDER_MAX + 1];
 	char queue_id[SESSION_QUEUE_MAX + 1];
 	char user[USER_MAX + 1]; /* SASL login of the message; "" = none */
@@ -46,7 +47,7 @@ void session_init(struct session *s, const char *id, struct plan_steps steps);
 enum next session_connect(struct session *s, const struct ruleset *r, const struct addr *client,
     const char *name, struct request *q);
 /* A refusal that waited is told here; no question of its own. */
-enum next session_helo(struct session *s);
+enum next session_helo(struct session *s, const char *helo);
 /* sender with or without angle brackets; user: SASL login or "". */
 enum next session_mail(struct session *s, const char *sender, const char *user);
 enum next session_rcpt(struct session *s, const struct ruleset *r, const char *recipient,

@@ -16,11 +16,16 @@ static const char *const count_names[] = {
     [COUNT_RECIPIENTS] = "recipients",
     NULL,
 };
-/* Counters are not kept per pool yet; greylisting's record is. */
 static const char *const per_names[] = {
     [PER_ADDRESS] = "address",
     [PER_NETWORK] = "network",
     [PER_ALL] = "all",
+    [PER_USER] = "user",
+    [PER_SENDER] = "sender",
+    [PER_SENDER_DOMAIN] = "sender-domain",
+    [PER_RECIPIENT] = "recipient",
+    [PER_RECIPIENT_DOMAIN] = "recipient-domain",
+    [PER_HELO] = "helo",
     NULL,
 };
 static const char *const action_names[] = {
@@ -55,6 +60,12 @@ name_index(const char *const *names, const char *name)
 		if (strcmp(names[i], name) == 0)
 			return i;
 	return -1;
+}
+
+bool
+limit_per_is_client(enum limit_per p)
+{
+	return p == PER_ADDRESS || p == PER_NETWORK || p == PER_ALL;
 }
 
 bool
@@ -100,7 +111,10 @@ set_per(struct limit *l, const char *value, char *err, size_t errlen)
 	int i = name_index(per_names, value);
 
 	if (i < 0)
-		return err_set(err, errlen, "per is one of address, network, all", NULL);
+		return err_set(err, errlen,
+		    "per is one of address, network, all, user, sender, sender-domain, recipient, "
+		    "recipient-domain, helo",
+		    NULL);
 	l->per = (enum limit_per)i;
 	return true;
 }
@@ -234,6 +248,22 @@ stock_reply(struct limit *l)
 	strcpy(l->reply.text, stock_replies[l->count].text);
 }
 
+/* Whether what is counted is known for the one it is counted for. */
+static bool
+senseful(const struct limit *l, char *err, size_t errlen)
+{
+	if (limit_at_connect(l) && !limit_per_is_client(l->per))
+		return err_set(err, errlen, limit_count_name(l->count),
+		    " are counted at connect, where only the address is known: per is address, "
+		    "network or all",
+		    NULL);
+	if (l->count == COUNT_MESSAGES &&
+	    (l->per == PER_RECIPIENT || l->per == PER_RECIPIENT_DOMAIN))
+		return err_set(err, errlen, "a message has many recipients: count recipients per ",
+		    limit_per_name(l->per), NULL);
+	return true;
+}
+
 bool
 limit_finish(struct limit *l, char *err, size_t errlen)
 {
@@ -241,6 +271,8 @@ limit_finish(struct limit *l, char *err, size_t errlen)
 		return true;
 	if (!l->count_given)
 		return err_set(err, errlen, "says no count (what it counts)", NULL);
+	if (!senseful(l, err, errlen))
+		return false;
 	if (l->count == COUNT_SESSIONS) {
 		if (l->max == 0)
 			return err_set(err, errlen, "a limit of sessions needs max", NULL);

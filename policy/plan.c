@@ -23,6 +23,65 @@ stage_name(enum stage s)
 	return names[s];
 }
 
+/* --- text in keys -------------------------------------------------------------------------- */
+
+static unsigned char
+lower(char c)
+{
+	return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+/* FNV-1a: only tells over-long addresses apart; who makes two collide harms himself. */
+static uint64_t
+text_hash(const char *s)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (; *s != '\0'; s++)
+		h = (h ^ lower(*s)) * UINT64_C(0x100000001b3);
+	return h;
+}
+
+static char
+hex_digit(unsigned v)
+{
+	return "0123456789abcdef"[v & 15];
+}
+
+/* Lower case, and %XX for all that could confuse a key, a person or a log. Returns the end. */
+static char *
+text_part(char *out, const char *s)
+{
+	char *start = out, *end = out + TEXT_PART_MAX;
+	const char *whole = s;
+
+	if (*s == '\0') {
+		strcpy(out, "<>");
+		return out + 2;
+	}
+	for (; *s != '\0' && out + 3 <= end; s++) {
+		unsigned char c = lower(*s);
+
+		if (c > 0x20 && c < 0x7f && c != '%' && c != '{' && c != '}')
+			*out++ = (char)c;
+		else {
+			*out++ = '%';
+			*out++ = hex_digit(c >> 4);
+			*out++ = hex_digit(c);
+		}
+	}
+	if (*s != '\0') {
+		uint64_t h = text_hash(whole);
+
+		out = start + TEXT_PART_MAX - 17;
+		*out++ = '~';
+		for (int shift = 60; shift >= 0; shift -= 4)
+			*out++ = hex_digit((unsigned)(h >> shift));
+	}
+	*out = '\0';
+	return out;
+}
+
 /* --- record keys --------------------------------------------------------------------------- */
 
 /* The bits that make one "address" or "network" of the client's family. */
@@ -36,8 +95,8 @@ mask_bits(const struct ruleset *r, enum limit_per kind, const struct addr *clien
 
 /* "{TAG}" or "{TAG}:TEXT"; both parts are at most NET_TEXT_MAX, so it always fits. */
 static void
-record_key(const struct ruleset *r, enum limit_per kind, const struct addr *client,
-    char out[RECORD_KEY_MAX])
+client_key(
+    const struct ruleset *r, enum limit_per kind, const struct addr *client, char out[NET_KEY_MAX])
 {
 	char tag[NET_TEXT_MAX], text[NET_TEXT_MAX];
 	unsigned address = mask_bits(r, PER_ADDRESS, client);
@@ -78,15 +137,67 @@ record_ttl(const struct ruleset *r, enum limit_per kind)
 }
 
 void
-plan_record(
+plan_client_record(
     const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out)
 {
 	out->kind = kind;
-	record_key(r, kind, client, out->key);
+	client_key(r, kind, client, out->key);
 	out->ttl_us = record_ttl(r, kind);
 }
 
-/* The index of the client's record of this kind, made at its first use. */
+/* What stands behind the last '@'; "" when there is none. */
+static const char *
+domain_of(const char *address)
+{
+	const char *at = strrchr(address, '@');
+
+	return at != NULL ? at + 1 : "";
+}
+
+bool
+plan_record(const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out)
+{
+	const char *text = "";
+
+	switch (kind) {
+	case PER_ADDRESS:
+	case PER_NETWORK:
+	case PER_ALL:
+	case PER_POOL:
+	case PERS:
+		plan_client_record(r, kind, &f->client, out);
+		return true;
+	case PER_USER:
+		text = f->user;
+		break;
+	case PER_SENDER:
+		text = f->sender[0] != '\0' ? f->sender : "<>";
+		break;
+	case PER_SENDER_DOMAIN:
+		text = domain_of(f->sender);
+		break;
+	case PER_RECIPIENT:
+		text = f->recipient;
+		break;
+	case PER_RECIPIENT_DOMAIN:
+		text = domain_of(f->recipient);
+		break;
+	case PER_HELO:
+		text = f->helo;
+		break;
+	}
+	if (text[0] == '\0')
+		return false;
+	out->kind = kind;
+	out->key[0] = '{';
+	strcpy(text_part(out->key + 1, text), "}");
+	out->ttl_us = record_ttl(r, kind);
+	return true;
+}
+
+#define NO_RECORD UINT8_MAX
+
+/* The index of the record of this kind, made at its first use. */
 static uint8_t
 request_record(
     const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
@@ -94,7 +205,8 @@ request_record(
 	for (unsigned i = 0; i < q->nrecords; i++)
 		if (q->records[i].kind == kind)
 			return (uint8_t)i;
-	plan_record(r, kind, &f->client, &q->records[q->nrecords]);
+	if (!plan_record(r, kind, f, &q->records[q->nrecords]))
+		return NO_RECORD;
 	return (uint8_t)q->nrecords++;
 }
 
@@ -135,7 +247,9 @@ plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 		h->limit = l;
 		h->cost = cost;
 		h->record = request_record(r, f, l->per, q);
-		q->nhits++;
+		/* without a login, a domain, a HELO nothing is counted per such */
+		if (h->record != NO_RECORD)
+			q->nhits++;
 	}
 }
 
@@ -159,63 +273,6 @@ free_recipient(const char *rcpt)
 	return false;
 }
 
-static unsigned char
-lower(char c)
-{
-	return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
-}
-
-/* FNV-1a: only tells over-long addresses apart; who makes two collide harms himself. */
-static uint64_t
-text_hash(const char *s)
-{
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *s != '\0'; s++)
-		h = (h ^ lower(*s)) * UINT64_C(0x100000001b3);
-	return h;
-}
-
-static char
-hex_digit(unsigned v)
-{
-	return "0123456789abcdef"[v & 15];
-}
-
-/* Lower case, and %XX for all that could confuse a key, a person or a log. Returns the end. */
-static char *
-grey_part(char *out, const char *s)
-{
-	char *start = out, *end = out + GREY_PART_MAX;
-	const char *whole = s;
-
-	if (*s == '\0') {
-		strcpy(out, "<>");
-		return out + 2;
-	}
-	for (; *s != '\0' && out + 3 <= end; s++) {
-		unsigned char c = lower(*s);
-
-		if (c > 0x20 && c < 0x7f && c != '%' && c != '{' && c != '}')
-			*out++ = (char)c;
-		else {
-			*out++ = '%';
-			*out++ = hex_digit(c >> 4);
-			*out++ = hex_digit(c);
-		}
-	}
-	if (*s != '\0') {
-		uint64_t h = text_hash(whole);
-
-		out = start + GREY_PART_MAX - 17;
-		*out++ = '~';
-		for (int shift = 60; shift >= 0; shift -= 4)
-			*out++ = hex_digit((unsigned)(h >> shift));
-	}
-	*out = '\0';
-	return out;
-}
-
 static void
 plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 {
@@ -236,9 +293,9 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	strcpy(ask->key, q->records[ask->record].key);
 	p = ask->key + strlen(ask->key);
 	*p++ = ' ';
-	p = grey_part(p, f->sender);
+	p = text_part(p, f->sender);
 	*p++ = ' ';
-	grey_part(p, f->recipient);
+	text_part(p, f->recipient);
 }
 
 /* --- the whole ----------------------------------------------------------------------------- */
@@ -276,6 +333,8 @@ plan_steps(const struct ruleset *r)
 
 		if (!l->enabled)
 			continue;
+		if (l->per == PER_HELO)
+			s.helo = true;
 		if (!limit_at_connect(l)) {
 			s.rcpt = true;
 			continue;

@@ -17,6 +17,7 @@ struct facts {
 	const char *user; /* SASL login, as the MTA says at MAIL; "" = not authenticated */
 	bool message_counted; /* this transaction has been charged to the messages limits */
 	bool greylist_done; /* nothing more to ask of greylisting in this message */
+	const char *helo; /* "" = not said, or not asked for */
 	const char *sender; /* "" is the null reverse-path */
 	const char *recipient; /* at STAGE_RCPT */
 };

@@ -19,7 +19,22 @@
 enum limit_count { COUNT_CONNECTIONS, COUNT_SESSIONS, COUNT_MESSAGES, COUNT_RECIPIENTS };
 
 /* Whose counter is charged. The names double as the kind of a record (see request.h). */
-enum limit_per { PER_ADDRESS, PER_NETWORK, PER_ALL, PER_POOL };
+enum limit_per {
+	PER_ADDRESS,
+	PER_NETWORK,
+	PER_ALL,
+	PER_USER, /* SASL login; who is not authenticated is not counted */
+	PER_SENDER, /* "<>" for bounces */
+	PER_SENDER_DOMAIN,
+	PER_RECIPIENT,
+	PER_RECIPIENT_DOMAIN,
+	PER_HELO,
+	PER_POOL, /* greylisting's record; no limit counts per pool yet */
+	PERS
+};
+
+/* What is known at connect: addresses, not envelopes. */
+bool limit_per_is_client(enum limit_per p);
 
 enum limit_action {
 	ACTION_REFUSE, /* 421: the session ends */

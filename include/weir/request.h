@@ -15,16 +15,19 @@
 #include "weir/ruleset.h"
 
 #define REQUEST_HITS_MAX LIMITS_MAX
-#define REQUEST_RECORDS_MAX 4 /* one for each enum limit_per */
+#define REQUEST_RECORDS_MAX PERS /* one of each kind */
 
 /* "{TAG}:TEXT", or "{TAG}" where both are the same. All keys of one client share the tag, its
  * widest network, so that they live in one slot of a Redis Cluster. */
-#define RECORD_KEY_MAX 112
+#define NET_KEY_MAX 112
+
+/* "{TEXT}" for users, senders, ...: lower case, escaped, cut as below. Their own slot. */
+#define TEXT_PART_MAX 255
+#define RECORD_KEY_MAX (TEXT_PART_MAX + 3)
 
 /* "RECORD-KEY SENDER RECIPIENT", sender and recipient in lower case and escaped; what would be
- * longer than GREY_PART_MAX is cut and ends in a hash of the whole. */
-#define GREY_PART_MAX 255
-#define GREY_KEY_MAX (RECORD_KEY_MAX + 2 * GREY_PART_MAX + 2)
+ * longer than TEXT_PART_MAX is cut and ends in a hash of the whole. */
+#define GREY_KEY_MAX (NET_KEY_MAX + 2 * TEXT_PART_MAX + 2)
 
 struct record {
 	enum limit_per kind; /* Redis key: PREFIX:address:{192.0.2.0/24}:192.0.2.7 */
@@ -60,8 +63,12 @@ struct request {
 /* False when there is nothing to ask: the verdict is accept. deadline_us is left 0. */
 bool plan_request(const struct ruleset *r, const struct facts *f, struct request *out);
 
-/* The record of one kind that a client is counted in. */
-void plan_record(
+/* The record of one kind that these facts are counted in. False: there is none (no login, no
+ * domain, no HELO). */
+bool plan_record(
+    const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out);
+/* The same for the kinds that a client alone determines. */
+void plan_client_record(
     const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out);
 
 /* What the milter must see of a session under this ruleset. */

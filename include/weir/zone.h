@@ -27,7 +27,8 @@
 
 /* Open sessions that one worker can hold a lease for; more are served and not counted. */
 #define ZONE_LEASES 16384
-#define LEASE_RECORDS_MAX REQUEST_RECORDS_MAX
+/* Sessions are counted per address, per network and for all. */
+#define LEASE_RECORDS_MAX 3
 #define ZONE_WORKERS_MAX 64
 
 struct zone;
@@ -66,7 +67,7 @@ struct lease {
 	unsigned nrecords;
 	struct {
 		enum limit_per kind;
-		char key[RECORD_KEY_MAX];
+		char key[NET_KEY_MAX];
 	} records[LEASE_RECORDS_MAX];
 };
 

@@ -170,7 +170,7 @@ test_escaping(void **state)
 static void
 test_lengths(void **state)
 {
-	char sender[GREY_PART_MAX + 20];
+	char sender[TEXT_PART_MAX + 20];
 	struct request q;
 
 	(void)state;
@@ -186,10 +186,10 @@ test_lengths(void **state)
 			part = strcspn(key, " ");
 			assert_int_equal(strlen(key), 2 * part + 1);
 			assert_memory_equal(key, key + part + 1, part);
-			if (want + 2 <= GREY_PART_MAX)
+			if (want + 2 <= TEXT_PART_MAX)
 				assert_int_equal(part, want);
 			else
-				assert_in_range(part, GREY_PART_MAX - 2, GREY_PART_MAX);
+				assert_in_range(part, TEXT_PART_MAX - 2, TEXT_PART_MAX);
 		}
 }
 
@@ -215,11 +215,11 @@ test_over_long(void **state)
 	assert_true(strlen(q.records[q.grey.record].key) < RECORD_KEY_MAX);
 	assert_true(strlen(q.grey.key) < GREY_KEY_MAX);
 	assert_int_equal(
-	    strlen(q.grey.key), strlen(q.records[q.grey.record].key) + 2 + 2 * GREY_PART_MAX);
+	    strlen(q.grey.key), strlen(q.records[q.grey.record].key) + 2 + 2 * TEXT_PART_MAX);
 	key_of(one, "c", &p);
 	key_of(two, "c", &q);
 	assert_string_not_equal(p.grey.key, q.grey.key);
-	part = strlen(PREFIX) + GREY_PART_MAX - 17;
+	part = strlen(PREFIX) + TEXT_PART_MAX - 17;
 	assert_memory_equal(p.grey.key, q.grey.key, part);
 	assert_int_equal(p.grey.key[part], '~');
 	assert_int_equal(strspn(p.grey.key + part + 1, "0123456789abcdef"), 16);

@@ -31,7 +31,7 @@ test_pending(void **state)
 		c.r.refuse_at_helo = table[i].at_helo;
 		negotiate(&c);
 		connect = connect_from(&c, table[i].over);
-		helo = session_helo(&c.s);
+		helo = session_helo(&c.s, "");
 		mail = session_mail(&c.s, "<a@example.org>", "");
 		again = session_mail(&c.s, "<a@example.org>", "");
 		if (connect != table[i].connect || helo != table[i].helo || mail != table[i].mail ||
