@@ -92,6 +92,8 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 	return -1;
 }
 
+static void on_error(cfg_t *cfg, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+
 static void
 on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
