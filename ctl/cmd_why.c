@@ -12,7 +12,8 @@
 
 struct subject {
 	struct addr client;
-	const char *sender, *recipient, *user, *helo;
+	char sender[MAILBOX_MAX + 1], recipient[MAILBOX_MAX + 1]; /* as they are counted */
+	const char *user, *helo;
 };
 
 /* What would come next, and what its counters say. */
@@ -307,7 +308,7 @@ read_subject(int argc, char **argv, struct subject *s)
 {
 	if (argc < 2 || argc % 2 != 0)
 		return false;
-	*s = (struct subject){.sender = "", .recipient = "", .user = "", .helo = ""};
+	*s = (struct subject){.user = "", .helo = ""};
 	if (!addr_parse(argv[1], &s->client)) {
 		char safe[80];
 
@@ -316,9 +317,9 @@ read_subject(int argc, char **argv, struct subject *s)
 	}
 	for (int i = 2; i + 1 < argc; i += 2) {
 		if (strcmp(argv[i], "sender") == 0)
-			s->sender = argv[i + 1];
+			mailbox_name(argv[i + 1], s->sender, sizeof s->sender);
 		else if (strcmp(argv[i], "recipient") == 0)
-			s->recipient = argv[i + 1];
+			mailbox_name(argv[i + 1], s->recipient, sizeof s->recipient);
 		else if (strcmp(argv[i], "user") == 0)
 			s->user = argv[i + 1];
 		else if (strcmp(argv[i], "helo") == 0)

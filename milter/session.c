@@ -14,22 +14,6 @@ session_init(struct session *s, const char *id, struct plan_steps steps)
 	s->steps = steps;
 }
 
-/* Addresses come with brackets from SMTP and without from local submission. */
-static void
-copy_address(char *out, size_t outlen, const char *address)
-{
-	size_t len = strlen(address);
-
-	if (len >= 2 && address[0] == '<' && address[len - 1] == '>') {
-		address++;
-		len -= 2;
-	}
-	if (len >= outlen)
-		len = outlen - 1;
-	memcpy(out, address, len);
-	out[len] = '\0';
-}
-
 static void
 session_facts(const struct session *s, enum stage stage, const char *recipient, struct facts *f)
 {
@@ -47,10 +31,10 @@ bool
 session_plan(const struct session *s, const struct ruleset *r, enum stage stage,
     const char *recipient, struct request *q)
 {
-	char bare[SESSION_SENDER_MAX + 1];
+	char bare[MAILBOX_MAX + 1];
 	struct facts f;
 
-	copy_address(bare, sizeof bare, recipient);
+	mailbox_name(recipient, bare, sizeof bare);
 	session_facts(s, stage, bare, &f);
 	return plan_request(r, &f, q);
 }
@@ -80,7 +64,7 @@ session_mail(struct session *s, const char *sender, const char *user)
 {
 	if (s->pending)
 		return NEXT_REPLY;
-	copy_address(s->sender, sizeof s->sender, sender);
+	mailbox_name(sender, s->sender, sizeof s->sender);
 	s->queue_id[0] = '\0';
 	snprintf(s->user, sizeof s->user, "%s", user);
 	/* here and not at abort: there is none after a milter's own refusal (doc/mta.md) */

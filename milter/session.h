@@ -14,7 +14,6 @@
 
 #define SESSION_ID_MAX 24
 #define SESSION_NAME_MAX 255
-#define SESSION_SENDER_MAX 320 /* RFC 5321 4.5.3.1: 64 + 1 + 255 */
 #define SESSION_QUEUE_MAX 64
 
 enum next {
@@ -30,7 +29,7 @@ struct session {
 	struct addr client;
 	char name[SESSION_NAME_MAX + 1];
 	char helo[SESSION_NAME_MAX + 1];
-	char sender[SESSION_SENDER_MAX + 1];
+	char sender[MAILBOX_MAX + 1];
 	char queue_id[SESSION_QUEUE_MAX + 1];
 	char user[USER_MAX + 1]; /* SASL login of the message; "" = none */
 	bool message_counted;

@@ -24,4 +24,12 @@ struct facts {
 
 const char *stage_name(enum stage s);
 
+/* RFC 5321 4.5.3.1: 64 + 1 + 255. */
+#define MAILBOX_MAX 320
+
+/* A mailbox as the client wrote it, with or without angle brackets, to the name under which it
+ * is counted: no quotes, blanks, comments, source route or dots at the end. Always fits; what is
+ * too long loses the middle of its local part for a hash. outlen at least 32. */
+void mailbox_name(const char *text, char *out, size_t outlen);
+
 #endif

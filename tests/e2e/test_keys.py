@@ -50,11 +50,14 @@ SHARED = {
         "weir:sender-domain:{client.test}"),
     "recipient": (
         [{"recipient": "<U1@Example.TEST>"}, {"recipient": "u1@example.test"},
+         {"recipient": "<u1@example.test.>"}, {"recipient": "< u1@example.test >"},
+         {"recipient": '<"u1"@example.test>'}, {"recipient": "<@relay.test:u1@example.test>"},
          {"sender": "<>", "helo": "HELO other.test"}],
         [{"recipient": "<u2@example.test>"}, {"recipient": "<u1+x@example.test>"}],
         "weir:recipient:{u1@example.test}"),
     "recipient-domain": (
         [{"recipient": "<u2@EXAMPLE.test>"}, {"recipient": "u3@example.test"},
+         {"recipient": "<u4@example.test.>"},
          {"sender": "<>", "helo": "HELO other.test"}], [],
         "weir:recipient-domain:{example.test}"),
     "helo": (
@@ -82,7 +85,7 @@ def test_who_shares_a_limit(mta, weir, store, sources, per, count):
     milter = weir(mine(per, count), redis=store)
     same, others, key = SHARED[per]
     seen = [send(mta, next(sources), **how) for how in ({}, *same)]
-    assert seen == ["ok", "ok", "rcpt", "rcpt"]
+    assert seen == ["ok", "ok"] + ["rcpt"] * (len(seen) - 2)
     assert [send(mta, next(sources), **how) for how in others] == ["ok"] * len(others)
     fields = milter.fields(milter.wait_log("action=refuse code=421 stage=rcpt reason=rate "))
     assert (fields["limit"], fields["used"], fields["of"]) == ("mine", "3", "2")
@@ -152,8 +155,8 @@ HOSTILE = {
     "braces": (b"}{all}:{@x.test", r"%7d%7ball%7d:%7b@x\.test", r"x\.test"),
     "braces in the domain": (b"a@}{all}", "a@%7d%7ball%7d", "%7d%7ball%7d"),
     "percent": (b"50%41%@%x.test", r"50%2541%25@%25x\.test", r"%25x\.test"),
-    "newline": (b"a\r\nHSET x y@x.test\n", r"a%0d%0ahset%20x%20y@x\.test%0a", r"x\.test%0a"),
-    "blanks": (b"a b\t@x. test", r"a%20b%09@x\.%20test", r"x\.%20test"),
+    "newline": (b"a\r\nHSET x y@x.test\n", r"a%0d%0ahset(%20)?x(%20)?y@x\.test%0a", r"x\.test%0a"),
+    "blanks": (b"a b\t@x. test", r"a(%20)?b(%09)?@x\.(%20)?test", r"x\.test"),
     "bytes": (b"\xff\x80J@\xc3\x96.test", r"%ff%80j@%c3%96\.test", r"%c3%96\.test"),
     "10 kB of domain": (b"a@" + b"x" * 10000, CUT, CUT),
     "10 kB of bytes": (b"a@" + b"\xff" * 10000, r"a@[%f]{236}~[0-9a-f]{16}",

@@ -132,7 +132,7 @@ test_over_long(void **state)
 	session_connect(&c.s, &c.r, &a, text, &c.q);
 	assert_int_equal(strlen(c.s.name), SESSION_NAME_MAX);
 	session_mail(&c.s, text, "");
-	assert_int_equal(strlen(c.s.sender), SESSION_SENDER_MAX);
+	assert_int_equal(strlen(c.s.sender), MAILBOX_MAX);
 	assert_int_equal(session_rcpt(&c.s, &c.r, text, text, &c.q), NEXT_ASK);
 	assert_int_equal(strlen(c.s.queue_id), SESSION_QUEUE_MAX);
 	assert_true(strlen(c.q.grey.key) < GREY_KEY_MAX);
@@ -140,10 +140,10 @@ test_over_long(void **state)
 	text[sizeof text - 2] = '>';
 	session_mail(&c.s, text, "");
 	assert_int_equal(c.s.sender[0], 'x');
-	assert_int_equal(strlen(c.s.sender), SESSION_SENDER_MAX);
+	assert_int_equal(strlen(c.s.sender), MAILBOX_MAX);
 	/* exactly as long as there is room */
-	memset(text, 'y', SESSION_SENDER_MAX);
-	text[SESSION_SENDER_MAX] = '\0';
+	memset(text, 'y', MAILBOX_MAX);
+	text[MAILBOX_MAX] = '\0';
 	session_mail(&c.s, text, "");
 	assert_string_equal(c.s.sender, text);
 	assert_string_equal(c.s.user, "");
