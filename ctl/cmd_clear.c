@@ -65,11 +65,16 @@ cmd_clear(struct ctl *c, int argc, char **argv)
 		return CTL_USAGE;
 	if (!who_parse(argv[1], &who, err, sizeof err))
 		ctl_die(CTL_REFUSED, "\"%s\": %s", out_safe(argv[1], 60, safe, sizeof safe), err);
-	if (who.is_user)
-		ctl_die(CTL_REFUSED, "nothing is counted per user: name an address or a network");
 	k.who = &who;
 	rules_load(c, &r);
-	if (who.net.bits == (who.net.base.family == ADDR_V4 ? 32 : 128)) {
+	if (who.is_user) {
+		const struct facts f = {
+		    .user = who.user, .helo = "", .sender = "", .recipient = ""};
+		struct record rec;
+
+		if (plan_record(&r.set, PER_USER, &f, &rec))
+			remove_key(c, limit_per_name(PER_USER), rec.key, &k.cleared);
+	} else if (who.net.bits == (who.net.base.family == ADDR_V4 ? 32 : 128)) {
 		struct record rec;
 
 		/* one client: no need to walk over all */

@@ -85,7 +85,6 @@ consider(void *ctx, const struct client_record *rec)
 static json_t *
 gather(struct ctl *c, struct top *t)
 {
-	static const enum limit_per kinds[] = {PER_ADDRESS, PER_NETWORK, PER_ALL};
 	json_t *rows = json_array();
 	struct rules r;
 
@@ -93,8 +92,9 @@ gather(struct ctl *c, struct top *t)
 	t->set = &r.set;
 	t->n = t->seen = 0;
 	t->now_us = clock_real_us();
-	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-		records_each(c, kinds[i], consider, t);
+	for (int kind = 0; kind < PERS; kind++)
+		if (kind != PER_POOL)
+			records_each(c, (enum limit_per)kind, consider, t);
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct row *k = &t->rows[i];
 

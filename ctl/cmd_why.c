@@ -298,6 +298,10 @@ print_why(const struct ctl *c, const json_t *r)
 	json_array_foreach(json_object_get(r, "exceptions"), i, e) out_line(
 	    c, "%s: %s: %s", out_text(e, "section"), out_text(e, "entry"), out_text(e, "words"));
 	print_history(json_object_get(r, "record"));
+	if (json_array_size(json_object_get(r, "ignored")) > 0)
+		out_line(c,
+		    "some entries in redis cannot be used (weirctl limit list); a running "
+		    "weir-milter keeps what was good before");
 	printf("limits of generation %s\n", out_text(r, "generation"));
 }
 
@@ -347,6 +351,7 @@ cmd_why(struct ctl *c, int argc, char **argv)
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
 		walk_step(&r, &s, &steps[i], out);
 	json_object_set_new(out, "exceptions", exceptions_json(&r, &s));
+	json_object_set(out, "ignored", r.ignored);
 	add_record(c, &r, &s, out);
 	out_result(c, out, print_why);
 	rules_free(&r);

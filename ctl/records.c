@@ -67,6 +67,26 @@ hash_fields(const redisReply *hash)
 	return fields;
 }
 
+/* When a bucket was last charged: records of networks, users, ... keep no `last`. */
+static int64_t
+last_charge(const json_t *fields)
+{
+	const char *name;
+	json_t *value;
+	int64_t last = 0;
+
+	json_object_foreach((json_t *)fields, name, value)
+	{
+		long long level, at;
+		int end = 0;
+
+		if (sscanf(json_string_value(value), "%lld %lld%n", &level, &at, &end) == 2 &&
+		    json_string_value(value)[end] == '\0' && at > last)
+			last = at;
+	}
+	return last;
+}
+
 static bool
 read_record(struct client_record *r, const redisReply *hash)
 {
@@ -75,6 +95,8 @@ read_record(struct client_record *r, const redisReply *hash)
 	r->fields = hash_fields(hash);
 	r->first_us = number(r->fields, "first");
 	r->last_us = number(r->fields, "last");
+	if (r->last_us == 0)
+		r->last_us = last_charge(r->fields);
 	r->ok = number(r->fields, "ok");
 	r->refused = number(r->fields, "refused");
 	r->refusal[0] = '\0';

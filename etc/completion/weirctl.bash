@@ -21,7 +21,7 @@ _weirctl_values()
 {
 	case $1 in
 	count) echo connections sessions messages recipients ;;
-	per) echo address network all ;;
+	per) echo address network all user sender sender-domain recipient recipient-domain helo ;;
 	action) echo refuse defer log ;;
 	enabled) echo true false ;;
 	esac

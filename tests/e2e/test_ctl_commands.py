@@ -179,7 +179,7 @@ def test_json(ctl):
          "by": AUTHOR, "reason": ""}]
     assert [entry["n"] for entry in ctl.json("limit history")] == [6, 5, 4, 3, 2, 1]
     assert set(ctl.json("why 192.0.2.7")) == {"client", "envelope", "generation", "next", "counters",
-                                              "greylist", "exceptions", "record", "key"}
+                                              "greylist", "exceptions", "ignored", "record", "key"}
     assert ctl.json("top -n 3") == {"rows": [], "records": 0, "by": "refused"}
     assert ctl.json("status") == {"generation": "6", "nodes": []}
     assert ctl.json("greylist list") == {"waiting": [], "known": []}
