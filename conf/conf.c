@@ -332,8 +332,9 @@ print_limit(const struct limit *l, FILE *out)
 	if (l->count == COUNT_SESSIONS)
 		fprintf(out, "at most %lld open", (long long)l->max);
 	else
-		fprintf(out, "%lld in %lld s, burst %lld", (long long)l->rate,
-		    (long long)(l->period_us / USEC_PER_SEC), (long long)l->burst);
+		fprintf(out, "%lld in %lld s, burst %lld%s", (long long)l->rate,
+		    (long long)(l->period_us / USEC_PER_SEC), (long long)l->burst,
+		    l->strict ? " (strict)" : "");
 	fprintf(out, ": %s", limit_action_name(l->action));
 	if (l->action != ACTION_LOG)
 		fprintf(out, " \"%s %s %s\"", l->reply.code, l->reply.xcode, l->reply.text);

@@ -303,6 +303,7 @@ const struct conf_word conf_words[] = {
     {"limit", "rate", NULL, false},
     {"limit", "burst", NULL, false},
     {"limit", "max", NULL, false},
+    {"limit", "strict", NULL, false},
     {"limit", "action", NULL, false},
     {"limit", "reply", NULL, false},
     {"limit", "enabled", NULL, false},

@@ -30,6 +30,7 @@ limit_json(const struct limit *l)
 		json_object_set_new(j, "rate", json_integer(l->rate));
 		json_object_set_new(j, "period_seconds", json_integer(l->period_us / USEC_PER_SEC));
 		json_object_set_new(j, "burst", json_integer(l->burst));
+		json_object_set_new(j, "strict", json_boolean(l->strict));
 	}
 	if (l->action != ACTION_LOG)
 		json_object_set_new(j, "reply",
@@ -103,8 +104,9 @@ print_list(const struct ctl *c, const json_t *result)
 		else if (json_object_get(l, "max") != NULL)
 			snprintf(limit, sizeof limit, "max %" PRId64, out_whole(l, "max"));
 		else
-			snprintf(limit, sizeof limit, "%" PRId64 "/%s burst %" PRId64,
-			    out_whole(l, "rate"), period, out_whole(l, "burst"));
+			snprintf(limit, sizeof limit, "%" PRId64 "/%s burst %" PRId64 "%s",
+			    out_whole(l, "rate"), period, out_whole(l, "burst"),
+			    json_is_true(json_object_get(l, "strict")) ? " strict" : "");
 		snprintf(from, sizeof from, "%s", out_text(l, "from"));
 		if (json_object_get(l, "until") != NULL)
 			snprintf(from, sizeof from, "redis for %s, %s",

@@ -182,6 +182,14 @@ set_enabled(struct limit *l, const char *value, char *err, size_t errlen)
 	return true;
 }
 
+static bool
+set_strict(struct limit *l, const char *value, char *err, size_t errlen)
+{
+	if (!units_bool(value, &l->strict))
+		return err_set(err, errlen, "strict is true or false", NULL);
+	return true;
+}
+
 static const struct {
 	const char *key;
 	bool (*set)(struct limit *, const char *value, char *err, size_t errlen);
@@ -193,6 +201,7 @@ static const struct {
     {"max", set_max},
     {"action", set_action},
     {"reply", set_reply},
+    {"strict", set_strict},
     {"enabled", set_enabled},
 };
 
@@ -203,7 +212,9 @@ limit_set(struct limit *l, const char *key, const char *value, char *err, size_t
 		if (strcmp(key, words[i].key) == 0)
 			return words[i].set(l, value, err, errlen);
 	return err_set(err, errlen,
-	    "unknown word; a limit has count, per, rate, burst, max, action, reply, enabled", NULL);
+	    "unknown word; a limit has count, per, rate, burst, max, strict, action, reply, "
+	    "enabled",
+	    NULL);
 }
 
 bool
@@ -276,6 +287,9 @@ limit_finish(struct limit *l, char *err, size_t errlen)
 	if (l->count == COUNT_SESSIONS) {
 		if (l->max == 0)
 			return err_set(err, errlen, "a limit of sessions needs max", NULL);
+		if (l->strict)
+			return err_set(err, errlen,
+			    "strict is for rates: a session that is refused is not open", NULL);
 		if (l->rate != 0 || l->burst_given)
 			return err_set(
 			    err, errlen, "a limit of sessions has max, not rate or burst", NULL);
@@ -309,7 +323,9 @@ limit_finish(struct limit *l, char *err, size_t errlen)
 int64_t
 limit_drain_us(const struct limit *l)
 {
-	return l->rate == 0 ? 0 : bucket_wait(l->burst * MICRO, l->rate, l->period_us);
+	int64_t full = l->burst * MICRO * (l->strict ? STRICT_BURSTS : 1);
+
+	return l->rate == 0 ? 0 : bucket_wait(full, l->rate, l->period_us);
 }
 
 bool

@@ -24,7 +24,7 @@ ask_names_init(struct ask_names *n)
 /* --- a command in the making --------------------------------------------------------------- */
 
 #define ARGS_MAX \
-	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 8 + REQUEST_RECORDS_MAX + 8 * REQUEST_HITS_MAX + 5)
+	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 8 + REQUEST_RECORDS_MAX + 9 * REQUEST_HITS_MAX + 5)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
 	((1 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
@@ -142,6 +142,7 @@ ask_hit(struct args *a, const struct hit *h, unsigned open)
 	arg_number(a, sessions ? l->max : l->rate);
 	arg_number(a, l->period_us);
 	arg_number(a, l->burst);
+	arg_number(a, l->strict ? STRICT_BURSTS : 0);
 }
 
 char *

@@ -24,9 +24,9 @@ cacheable(const struct hit *h)
 static bool
 refused_lately(const struct chain *me, const struct request *q, int64_t now, struct answer *out)
 {
-	/* a shadow limit counts refused attempts too, and its count is in Redis */
+	/* shadow and strict limits count refused attempts too, and their count is in Redis */
 	for (unsigned i = 0; i < q->nhits; i++)
-		if (q->hits[i].limit->action == ACTION_LOG)
+		if (q->hits[i].limit->action == ACTION_LOG || q->hits[i].limit->strict)
 			return false;
 	for (unsigned i = 0; i < q->nhits; i++) {
 		const struct hit *h = &q->hits[i];

@@ -152,10 +152,9 @@ check_all(struct asking *k)
 /* --- charge ------------------------------------------------------------------------------ */
 
 static void
-charge_bucket(struct asking *k, unsigned i)
+charge_bucket(struct asking *k, unsigned i, int64_t level)
 {
 	const struct hit *h = &k->q->hits[i];
-	int64_t level = k->a->hits[i].used;
 	struct entry e = {
 	    .key = k->hits[i],
 	    .value = level,
@@ -168,16 +167,32 @@ charge_bucket(struct asking *k, unsigned i)
 	zone_put(k->z, &e, k->now);
 }
 
-/* enforced: those too; else only the limits that are charged by themselves. */
+/* What a refused attempt leaves in a strict bucket. */
+static int64_t
+strict_level(const struct asking *k, unsigned i)
+{
+	const struct hit *h = &k->q->hits[i];
+	int64_t used = k->a->hits[i].used, before = used - h->cost * MICRO;
+	int64_t most = STRICT_BURSTS * h->limit->burst * MICRO;
+
+	if (used <= most)
+		return used;
+	return before > most ? before : most;
+}
+
+/* enforced: those too; else only the limits that are charged by themselves, and strict ones. */
 static void
 charge_buckets(struct asking *k, bool enforced)
 {
 	for (unsigned i = 0; i < k->q->nhits; i++) {
 		const struct limit *l = k->q->hits[i].limit;
 
-		if (l->count != COUNT_SESSIONS && !k->a->hits[i].over &&
-		    (enforced || l->action == ACTION_LOG))
-			charge_bucket(k, i);
+		if (l->count == COUNT_SESSIONS)
+			continue;
+		if (!k->a->hits[i].over && (enforced || l->action == ACTION_LOG))
+			charge_bucket(k, i, k->a->hits[i].used);
+		else if (l->strict)
+			charge_bucket(k, i, strict_level(k, i));
 	}
 }
 

@@ -31,7 +31,7 @@ _weirctl_values()
 _weirctl_words()
 {
 	local current=$1 previous=$2 before=$3 keys
-	keys='count= per= rate= burst= max= action= reply= enabled='
+	keys='count= per= rate= burst= max= strict= action= reply= enabled='
 	if [[ $current == '=' ]]; then
 		_weirctl_reply "$(_weirctl_values "$previous")" ''
 	elif [[ $previous == '=' ]]; then

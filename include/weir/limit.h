@@ -53,6 +53,7 @@ struct limit {
 	int64_t period_us; /* ... in this time; both 0 for sessions */
 	int64_t burst; /* bucket size */
 	bool burst_given; /* else it follows the rate's number */
+	bool strict; /* refused attempts are charged too, up to STRICT_BURSTS times the burst */
 	int64_t max; /* open at once; sessions only */
 	struct reply reply;
 	bool reply_given; /* else limit_finish() chooses by count and action */
@@ -79,11 +80,15 @@ bool limit_set_words(struct limit *l, const char *words, char *err, size_t errle
  * what follows from the rest. To be called once all words are in. */
 bool limit_finish(struct limit *l, char *err, size_t errlen);
 
-/* Time for a full bucket to drain; 0 for sessions. */
+/* Time for a bucket to drain that is as full as it gets; 0 for sessions. */
 int64_t limit_drain_us(const struct limit *l);
 
 /* True for the counts that are asked when a client connects. */
 bool limit_at_connect(const struct limit *l);
+
+/* A strict bucket is filled by refused attempts no further than this, so that a client that has
+ * come to its senses is let in again after a time that can be told. */
+#define STRICT_BURSTS 2
 
 /*
  * Leaky bucket, in double so that C and Redis' Lua give the same figure to the last digit.

@@ -11,9 +11,10 @@
 --       5                 record that keeps the totals (1..R)
 --       6, 7, 8           R, H; 1 = only look: whatever the generation, nothing is written
 --       then R            record's life in milliseconds
---       then H times 8    record (1..R); index in KEYS of the set of leases, 0 = bucket;
+--       then H times 9    record (1..R); index in KEYS of the set of leases, 0 = bucket;
 --                         limit's name; 1 = enforced, 0 = action=log; cost;
---                         rate (sessions: max); period in microseconds; burst
+--                         rate (sessions: max); period in microseconds; burst; refused
+--                         attempts fill it to so many bursts, 0 = they are not charged
 --       then 5, if asked  the pool's record; delay, window, keep in microseconds; 1 = who is
 --                         held back is not (mode observe), so all is charged
 -- Returns {1, generation}: another generation is in force; nothing was written.
@@ -82,7 +83,7 @@ for i = 1, nhits do
 		record = records[tonumber(ARGV[at])], open = tonumber(ARGV[at + 1]),
 		name = ARGV[at + 2], enforced = ARGV[at + 3] == '1', cost = tonumber(ARGV[at + 4]),
 		rate = tonumber(ARGV[at + 5]), period = tonumber(ARGV[at + 6]),
-		burst = tonumber(ARGV[at + 7])
+		burst = tonumber(ARGV[at + 7]), strict = tonumber(ARGV[at + 8])
 	}
 	hits[i] = hit
 	if hit.open == 0 then
@@ -90,7 +91,7 @@ for i = 1, nhits do
 		want[#want + 1] = hit.name
 		hit.slot = #want
 	end
-	at = at + 8
+	at = at + 9
 end
 local pool, grey_key, delay, window, keep, observed
 if ARGV[at] then
@@ -197,10 +198,14 @@ for i = 1, nhits do
 	local hit = hits[i]
 	local charge = hit.enforced and charged or not (hit.enforced or hit.over or held)
 	if hit.open == 0 then
-		local set = hit.record.set
+		local set, level = hit.record.set, charge and hit.used or hit.level
+		if not charge and not held and hit.strict > 0 then
+			level = math.max(hit.level, math.min(hit.used, hit.strict * hit.burst * 1000000))
+			charge = true
+		end
 		if charge or hit.repair then
 			set[#set + 1] = hit.name
-			set[#set + 1] = format('%.0f ', charge and hit.used or hit.level) .. stamp
+			set[#set + 1] = format('%.0f ', level) .. stamp
 		end
 	elseif charged and room and member ~= '' then
 		-- in the set of a shadow limit too: it is the count of what is open

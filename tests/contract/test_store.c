@@ -165,6 +165,42 @@ same_figures(void **state)
 	}
 }
 
+/* Refused attempts fill a strict bucket to twice its burst, and no further. */
+static void
+strict(void **state)
+{
+	struct env *e = *state;
+	struct limit s =
+	    make_limit("stern", "count=connections per=address rate=60/1m burst=3 strict=true");
+	struct limit other = make_limit("other", "count=connections per=network rate=1/1h burst=4");
+	struct request both;
+
+	add_hit(&e->q, &s, "{n}:1", 1);
+	for (int i = 1; i <= 3; i++)
+		takes(e, &e->q, T0);
+	for (int i = 4; i <= 12; i++) {
+		refuses(e, &e->q, T0);
+		assert_int_equal(e->a.hits[0].used, (i <= 7 ? i : 7) * MICRO);
+	}
+	/* a calm client would have a place again after 1 s; this one waits for what it did */
+	refuses(e, &e->q, T0 + SEC);
+	/* that one filled it up again: 6 at T0 + 1 s, and 2 once 4 s have gone */
+	takes(e, &e->q, T0 + 5 * SEC);
+
+	/* refused by another limit it is charged all the same; the other is not */
+	make_request(&both);
+	add_hit(&both, &s, "{n}:2", 1);
+	add_hit(&both, &other, "{n}", 2);
+	takes(e, &both, T0);
+	takes(e, &both, T0);
+	refuses(e, &both, T0);
+	assert_true(e->a.hits[1].over);
+	assert_int_equal(e->a.hits[0].used, 3 * MICRO);
+	refuses(e, &both, T0);
+	assert_int_equal(e->a.hits[0].used, 4 * MICRO);
+	assert_int_equal(e->a.hits[1].used, 6 * MICRO);
+}
+
 static void
 all_or_nothing(void **state)
 {
@@ -470,6 +506,7 @@ static const struct {
     {"drains", drains},
     {"same_figures", same_figures},
     {"all_or_nothing", all_or_nothing},
+    {"strict", strict},
     {"shadow_limits", shadow_limits},
     {"changed_rate", changed_rate},
     {"clock_back", clock_back},

@@ -171,7 +171,7 @@ def test_json(ctl):
     assert 7190 < first.pop("until") - time.time() < 7201
     assert first == {"name": "connections", "count": "connections", "per": "address",
                      "enabled": True, "action": "refuse", "rate": 60, "period_seconds": 3600,
-                     "burst": 7, "from": "redis", "by": AUTHOR, "reason": "", "reply":
+                     "burst": 7, "strict": False, "from": "redis", "by": AUTHOR, "reason": "", "reply":
                      "421 4.7.0 Too many connections from your address, try again later"}
     assert limits["limits"][1]["max"] == 20 and limits["limits"][1]["from"] == "file"
     assert ctl.json("lists") == [

@@ -337,3 +337,20 @@ def test_no_address_is_free(weir, milter_socket, redis):
     for _ in range(3):
         with rawmilter.RawMilter(milter_socket) as raw:
             assert raw.open(None).code == rawmilter.ACCEPT
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_strict(mta, weir, redis, sources, stored):
+    """Refused attempts are charged too, to twice the burst, each of them."""
+    milter = weir('limit connections { rate = "1/1h" burst = 2 strict = true }\n',
+                  redis=redis if stored else None)
+    source = next(sources)
+    assert [visit(mta, source) for _ in range(7)] == ["ok"] * 2 + ["greeting"] * 5
+    lines = [milter.wait_log(rf"action=refuse .*client={re.escape(source)} .*used={used} of=2 ")
+             for used in (3, 4, 5)]
+    # 5 stands for all that came after the bucket was full
+    for number, line in enumerate(lines, 1):
+        assert 3590 * number <= int(milter.fields(line)["retry"][:-1]) <= 3600 * number
+    assert "source=cache" not in "".join(lines)
+    if stored:
+        assert level(redis, key_of(source), "connections") == 4
