@@ -403,24 +403,7 @@ print_history(const struct ctl *c, const json_t *result)
 static int
 history(struct ctl *c)
 {
-	char key[CTL_KEY_MAX];
-	redisReply *r = ctl_lookf(
-	    c, "LRANGE %s 0 %d", ctl_key(c, "history", key), c->json ? -1 : HISTORY_SHOWN - 1);
-	json_t *result = json_array();
-
-	if (r == NULL)
-		ctl_wrong_key(key);
-
-	for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i < r->elements; i++) {
-		json_t *entry = json_loads(r->element[i]->str, 0, NULL);
-
-		/* what somebody else pushed there is not ours to show */
-		if (json_is_object(entry))
-			json_array_append(result, entry);
-		json_decref(entry);
-	}
-	freeReplyObject(r);
-	out_result(c, result, print_history);
+	out_result(c, ctl_history(c, c->json ? 0 : HISTORY_SHOWN), print_history);
 	return CTL_DONE;
 }
 

@@ -59,9 +59,13 @@ struct rules {
 	struct overlay overlay; /* as Redis has it */
 	struct ruleset set; /* what every weir-milter makes of it */
 	json_t *ignored; /* [{section, name, why}] */
+	json_t *history; /* NULL until something was ignored */
 	struct store *store; /* for peeking */
 	struct zone *zone;
 };
+
+/* The recorded changes, newest first; at most so many, 0 = all. Decref it. */
+json_t *ctl_history(struct ctl *c, int newest);
 
 void rules_load(struct ctl *c, struct rules *r);
 void rules_free(struct rules *r);

@@ -12,16 +12,67 @@
 /* A person can wait longer than an MTA. */
 #define STORE_TIMEOUT_US (900 * USEC_PER_MSEC)
 
+json_t *
+ctl_history(struct ctl *c, int newest)
+{
+	char key[CTL_KEY_MAX];
+	redisReply *r = ctl_lookf(
+	    c, "LRANGE %s 0 %d", ctl_key(c, "history", key), newest > 0 ? newest - 1 : -1);
+	json_t *history = json_array();
+
+	if (r == NULL)
+		ctl_wrong_key(key);
+	for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i < r->elements; i++) {
+		json_t *entry = json_loads(r->element[i]->str, 0, NULL);
+
+		/* what somebody else pushed there is not ours to show */
+		if (json_is_object(entry))
+			json_array_append(history, entry);
+		json_decref(entry);
+	}
+	freeReplyObject(r);
+	return history;
+}
+
+struct rejecting {
+	struct ctl *c;
+	struct rules *rules;
+};
+
+/* What weirctl last wrote there, if nothing has taken it away since: a weir-milter that saw it
+ * goes on with it. Those that started later, or never saw it, have the layer below. */
+static const char *
+words_before(struct rejecting *k, enum overlay_section s, const char *name)
+{
+	const json_t *entry, *change;
+	size_t i, j;
+
+	if (k->rules->history == NULL)
+		k->rules->history = ctl_history(k->c, 0);
+	json_array_foreach(k->rules->history, i, entry)
+	{
+		json_array_foreach(json_object_get(entry, "changes"), j, change)
+		{
+			const char *words = out_text(change, "new");
+
+			if (strcmp(out_text(change, "section"), section_name(s)) == 0 &&
+			    strcmp(out_text(change, "field"), name) == 0)
+				return words[0] != '\0' ? words : NULL;
+		}
+	}
+	return NULL;
+}
+
 static const char *
 on_reject(void *ctx, enum overlay_section s, const char *name, const char *why)
 {
-	json_t *ignored = ctx;
+	struct rejecting *k = ctx;
 	char safe[256];
 
-	json_array_append_new(ignored,
+	json_array_append_new(k->rules->ignored,
 	    json_pack("{ss ss ss}", "section", section_name(s), "name",
 		out_safe(name, sizeof safe - 1, safe, sizeof safe), "why", why));
-	return NULL;
+	return words_before(k, s, name);
 }
 
 static void
@@ -53,6 +104,7 @@ void
 rules_load(struct ctl *c, struct rules *r)
 {
 	static bool said;
+	struct rejecting k = {.c = c, .rules = r};
 	struct redis_options o = c->conf.redis;
 	redisReply *hello;
 
@@ -69,8 +121,7 @@ rules_load(struct ctl *c, struct rules *r)
 	if (store_load(r->store, 0, &r->overlay) != STORE_OK)
 		ctl_die(CTL_REFUSED, "the limits in redis cannot be read");
 	r->ignored = json_array();
-	if (!ruleset_overlay(
-		&c->conf.rules, &r->overlay, clock_real_us(), &r->set, on_reject, r->ignored))
+	if (!ruleset_overlay(&c->conf.rules, &r->overlay, clock_real_us(), &r->set, on_reject, &k))
 		ctl_die(CTL_REFUSED, "out of memory");
 	for (int s = 0; s < SECTIONS; s++)
 		add_whole(r, (enum overlay_section)s);
@@ -90,6 +141,7 @@ rules_free(struct rules *r)
 	overlay_free(&r->overlay);
 	ruleset_deinit(&r->set);
 	json_decref(r->ignored);
+	json_decref(r->history);
 }
 
 const char *

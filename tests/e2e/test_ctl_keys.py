@@ -60,3 +60,17 @@ def test_impact_on_networks(start):
     assert refused.status == 1
     assert "this would refuse 4 of 6 clients seen in the last hour" in refused.err
     assert ctl.run(*lower).status == 0     # says --yes
+
+
+def test_spoilt_by_hand(start, redis):
+    """An entry that weirctl wrote and a hand spoilt: both go on with what was good."""
+    milter, ctl = start(CONF)
+    ctl("limit set logins burst=1")
+    assert send(milter, 2, "bea") == [True, False]
+    redis.cmd("HSET", "weir:limits", "logins", "burst=lots")
+    redis.cmd("INCR", "weir:generation")
+    assert send(milter, 2, "cleo") == [True, False]
+    burst = {row["name"]: row.get("burst") for row in ctl.json("limit")["limits"]}
+    assert burst["logins"] == 1
+    assert "cannot be used" in ctl("why 192.0.2.7 user cleo").out
+    assert "burst is a whole number" in ctl("limit").out
