@@ -6,6 +6,7 @@ import re
 import resource
 import socket
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -255,8 +256,11 @@ def test_idle_connections(victim):
     idle = [victim.raw() for _ in range(IDLE)]
     for session in idle[::2]:
         session.send_bytes(NEGOTIATE)
-    for session in idle[::50]:          # each of these keeps a thread waiting
+    for session in idle[::50]:
+        # Each of these keeps one of libmilter's threads waiting. One by one: those that come in
+        # the same moment it queues behind each other, with whoever else is there (doc/mta.md).
         session.send_bytes(CONNECT[:20])
+        time.sleep(0.02)
     for _ in range(5):
         victim.whole_session()
     assert descriptors(victim.workers) >= IDLE
