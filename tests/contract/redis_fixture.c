@@ -2,14 +2,19 @@
  * redis_fixture.c - see redis_fixture.h.
  */
 #include <errno.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "redis_fixture.h"
 
@@ -217,4 +222,20 @@ redis_fixture_run(struct redis_fixture *f, const char *format, ...)
 		exit(99);
 	}
 	freeReplyObject(r);
+}
+
+int
+redis_fixture_tests(
+    struct redis_fixture *f, const char *name, const struct CMUnitTest *tests, size_t n)
+{
+	int failed;
+
+	if (redis_fixture_binary() == NULL) {
+		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
+		return 77;
+	}
+	redis_fixture_start(f, NULL);
+	failed = _cmocka_run_group_tests(name, tests, n, NULL, NULL);
+	redis_fixture_stop(f);
+	return failed;
 }

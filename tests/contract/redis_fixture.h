@@ -37,4 +37,10 @@ redisReply *redis_fixture_command(struct redis_fixture *f, const char *format, .
 long long redis_fixture_integer(struct redis_fixture *f, const char *format, ...);
 void redis_fixture_run(struct redis_fixture *f, const char *format, ...);
 
+struct CMUnitTest;
+/* Runs the tests with *f started before and stopped after them. What main() returns: 77 (skipped)
+ * without a redis-server. */
+int redis_fixture_tests(
+    struct redis_fixture *f, const char *name, const struct CMUnitTest *tests, size_t n);
+
 #endif

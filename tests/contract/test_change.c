@@ -267,14 +267,6 @@ main(void)
 	    T(change_wrong_types),
 	    T(crowd),
 	};
-	int failed;
 
-	if (redis_fixture_binary() == NULL) {
-		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
-		return 77;
-	}
-	redis_fixture_start(&server, NULL);
-	failed = cmocka_run_group_tests_name("change", tests, NULL, NULL);
-	redis_fixture_stop(&server);
-	return failed;
+	return redis_fixture_tests(&server, "change", tests, sizeof tests / sizeof tests[0]);
 }

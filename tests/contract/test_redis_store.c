@@ -412,14 +412,6 @@ main(void)
 	    T(two_stores_one_limit),
 	    T(many_releases),
 	};
-	int failed;
 
-	if (redis_fixture_binary() == NULL) {
-		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
-		return 77;
-	}
-	redis_fixture_start(&server, NULL);
-	failed = cmocka_run_group_tests_name("redis", tests, NULL, NULL);
-	redis_fixture_stop(&server);
-	return failed;
+	return redis_fixture_tests(&server, "redis", tests, sizeof tests / sizeof tests[0]);
 }

@@ -99,14 +99,6 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(storm)};
-	int failed;
 
-	if (redis_fixture_binary() == NULL) {
-		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
-		return 77;
-	}
-	redis_fixture_start(&server, NULL);
-	failed = cmocka_run_group_tests_name("redis storm", tests, NULL, NULL);
-	redis_fixture_stop(&server);
-	return failed;
+	return redis_fixture_tests(&server, "redis storm", tests, sizeof tests / sizeof tests[0]);
 }

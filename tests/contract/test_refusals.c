@@ -189,14 +189,6 @@ main(void)
 	    T(never_remembered),
 	    T(beside_a_shadow),
 	};
-	int failed;
 
-	if (redis_fixture_binary() == NULL) {
-		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
-		return 77;
-	}
-	redis_fixture_start(&server, NULL);
-	failed = cmocka_run_group_tests_name("refusals", tests, NULL, NULL);
-	redis_fixture_stop(&server);
-	return failed;
+	return redis_fixture_tests(&server, "refusals", tests, sizeof tests / sizeof tests[0]);
 }

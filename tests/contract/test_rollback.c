@@ -260,14 +260,6 @@ main(void)
 	    T(too_far_back),
 	    T(rollback_wrong_types),
 	};
-	int failed;
 
-	if (redis_fixture_binary() == NULL) {
-		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
-		return 77;
-	}
-	redis_fixture_start(&server, NULL);
-	failed = cmocka_run_group_tests_name("rollback", tests, NULL, NULL);
-	redis_fixture_stop(&server);
-	return failed;
+	return redis_fixture_tests(&server, "rollback", tests, sizeof tests / sizeof tests[0]);
 }

@@ -531,20 +531,12 @@ main(void)
 	struct CMUnitTest tests[3 * NCASES];
 	char label[3 * NCASES][64];
 	size_t n = 0;
-	int failed;
 
-	if (redis_fixture_binary() == NULL) {
-		fprintf(stderr, "no redis-server: set REDIS_SERVER\n");
-		return 77;
-	}
 	for (size_t b = 0; b < 3; b++)
 		for (size_t i = 0; i < NCASES; i++, n++) {
 			snprintf(label[n], sizeof label[n], "%s: %s", names[b], cases[i].name);
 			tests[n] = (struct CMUnitTest){
 			    label[n], cases[i].run, setup, teardown, &backends[b]};
 		}
-	redis_fixture_start(&server, NULL);
-	failed = _cmocka_run_group_tests("store", tests, n, NULL, NULL);
-	redis_fixture_stop(&server);
-	return failed;
+	return redis_fixture_tests(&server, "store", tests, n);
 }

@@ -179,6 +179,10 @@ def test_hostile_words(weir, redis, milter_socket, name):
     for per in pers:
         key, = redis.cmd("KEYS", f"weir:{per}:*")
         want = domain if per.endswith("domain") else whole
+        # in a mailbox blanks do not count, in a name they do
+        for blank in ("%20", "%09"):
+            want = want.replace(f"({blank})?", "" if "@" in want and per not in ("helo", "user")
+                                else blank)
         # a login is cut at 128 and a HELO at 255 bytes before
         if len(text) < 128 or per.startswith(("sender", "recipient")):
             assert re.fullmatch(rf"weir:{per}:\{{{want}\}}", key), key
