@@ -46,7 +46,7 @@ ruleset_defaults(struct ruleset *r)
 	r->trust.messages = 20;
 	r->trust.over_us = 7 * DAY;
 	r->trust.keep_us = 35 * DAY;
-	r->trap_us = DAY;
+	r->trap_us = 60 * MINUTE;
 	(void)reply_parse(
 	    "421 4.7.1 Greylisted, please try again later", &r->greylist.reply, err, sizeof err);
 	for (size_t i = 0; i < sizeof builtin_limits / sizeof builtin_limits[0]; i++) {
@@ -141,6 +141,17 @@ greylist_finish(const struct greylist *g, char *err, size_t errlen)
 	return true;
 }
 
+/* Half of what fades while it is earned could never be earned. */
+bool
+trust_finish(const struct trust_rule *t, char *err, size_t errlen)
+{
+	if (t->messages != 0 && t->keep_us < 2 * t->over_us)
+		return err_set(err, errlen,
+		    "known: keep must be at least twice as long as over: what is earned fades in it",
+		    NULL);
+	return true;
+}
+
 bool
 ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 {
@@ -153,7 +164,7 @@ ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 		if (!ruleset_ladders_fit(r, &r->limits[i]))
 			return err_set(err, errlen, "limit ", r->limits[i].name, ": ",
 			    LADDERS_TOO_WIDE, NULL);
-	return greylist_finish(&r->greylist, err, errlen);
+	return greylist_finish(&r->greylist, err, errlen) && trust_finish(&r->trust, err, errlen);
 }
 
 bool

@@ -73,6 +73,7 @@ bool ruleset_learns(const struct ruleset *r);
 
 /* Checks what only the whole can tell. */
 bool greylist_finish(const struct greylist *g, char *err, size_t errlen);
+bool trust_finish(const struct trust_rule *t, char *err, size_t errlen);
 
 /* limit_finish() on all, and greylist_finish(). err names the limit. */
 bool ruleset_finish(struct ruleset *r, char *err, size_t errlen);
