@@ -157,6 +157,7 @@ domain_of(const char *address)
 bool
 plan_record(const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out)
 {
+	char folded[MAILBOX_MAX + 1];
 	const char *text = "";
 
 	switch (kind) {
@@ -171,16 +172,17 @@ plan_record(const struct ruleset *r, enum limit_per kind, const struct facts *f,
 		text = f->user;
 		break;
 	case PER_SENDER:
-		text = f->sender[0] != '\0' ? f->sender : "<>";
+		text =
+		    f->sender[0] != '\0' ? fold_mailbox(&r->fold, true, f->sender, folded) : "<>";
 		break;
 	case PER_SENDER_DOMAIN:
-		text = domain_of(f->sender);
+		text = domain_of(fold_mailbox(&r->fold, true, f->sender, folded));
 		break;
 	case PER_RECIPIENT:
-		text = f->recipient;
+		text = fold_mailbox(&r->fold, false, f->recipient, folded);
 		break;
 	case PER_RECIPIENT_DOMAIN:
-		text = domain_of(f->recipient);
+		text = domain_of(fold_mailbox(&r->fold, false, f->recipient, folded));
 		break;
 	case PER_HELO:
 		text = f->helo;
@@ -278,10 +280,14 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
 	struct grey_question *ask = &q->grey;
+	char folded[MAILBOX_MAX + 1], sender[MAILBOX_MAX + 1];
+	const char *recipient;
 	char *p;
 
-	if (!g->enabled || f->stage != STAGE_RCPT || f->user[0] != '\0' || f->greylist_done ||
-	    free_recipient(f->recipient))
+	if (!g->enabled || f->stage != STAGE_RCPT || f->user[0] != '\0' || f->greylist_done)
+		return;
+	recipient = fold_mailbox(&r->fold, false, f->recipient, folded);
+	if (free_recipient(recipient))
 		return;
 	ask->asked = true;
 	ask->observed = r->observe;
@@ -293,9 +299,9 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	strcpy(ask->key, q->records[ask->record].key);
 	p = ask->key + strlen(ask->key);
 	*p++ = ' ';
-	p = text_part(p, f->sender);
+	p = text_part(p, fold_mailbox(&r->fold, true, f->sender, sender));
 	*p++ = ' ';
-	text_part(p, f->recipient);
+	text_part(p, recipient);
 }
 
 /* --- the whole ----------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 
 #include "weir/addr.h"
 #include "weir/exceptions.h"
+#include "weir/fold.h"
 #include "weir/limit.h"
 
 /* More limits than this is a configuration that nobody can reason about. */
@@ -33,6 +34,8 @@ struct ruleset {
 	unsigned address_v6; /* IPv6 counts per this prefix where IPv4 counts per address */
 	unsigned network_v4, network_v6; /* width of "network" */
 	const struct netset *exempt; /* owned by the configuration, outlives every ruleset */
+	struct fold fold; /* under which names mailboxes are counted */
+	const struct psl_ctx_st *psl; /* pool.h's list, owned likewise; NULL = there is none */
 	struct reply block_reply; /* for clients that a list blocks */
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
@@ -41,7 +44,7 @@ struct ruleset {
 	struct limit limits[LIMITS_MAX];
 };
 
-/* The built-in limits and settings; exempt stays NULL (the configuration sets it). */
+/* The built-in limits and settings; exempt and psl stay NULL (the configuration sets them). */
 void ruleset_defaults(struct ruleset *r);
 
 /* The limit of that name, or NULL. */
