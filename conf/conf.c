@@ -7,6 +7,7 @@
  */
 #include <confuse.h>
 #include <errno.h>
+#include <libpsl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,7 +122,8 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	const cfg_opt_t end = CFG_END();
 	size_t n = 0;
 
-	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - SECTIONS_MAX; w++) {
+	for (const struct conf_word *w = conf_words;
+	     w->name != NULL && n < WORDS_MAX - SECTIONS_MAX; w++) {
 		const cfg_opt_t text = CFG_STR(w->name, NULL, CFGF_NODEFAULT);
 		const cfg_opt_t list = CFG_STR_LIST(w->name, NULL, CFGF_NODEFAULT);
 
@@ -300,6 +302,15 @@ add_default_exempt(struct netset *set)
 	return true;
 }
 
+/* The public suffix list: that of the host (Debian's package publicsuffix), or what is built into
+ * libpsl if that is newer. */
+static void
+open_psl(struct conf *c)
+{
+	c->psl = psl_latest(NULL);
+	c->rules.psl = c->psl;
+}
+
 bool
 conf_read(struct conf *c, const char *file, FILE *errors)
 {
@@ -321,6 +332,7 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		return false;
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
+	open_psl(c);
 	if (!ruleset_finish(&c->rules, err, sizeof err)) {
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file != NULL ? file : "built-in", err);
 		return false;
@@ -387,11 +399,17 @@ conf_print(const struct conf *c, FILE *out)
 		fprintf(out, "known: %lld messages over %lld s\n",
 		    (long long)c->rules.trust.messages,
 		    (long long)(c->rules.trust.over_us / USEC_PER_SEC));
+	if (c->rules.fold.delimiters[0] != '\0')
+		fprintf(out, "recipient-delimiter: %s\n", c->rules.fold.delimiters);
+	if (c->rules.fold.unwrap)
+		fprintf(out, "unwrap-senders: true\n");
 }
 
 void
 conf_free(struct conf *c)
 {
 	netset_free(&c->exempt);
+	psl_free(c->psl);
+	c->psl = NULL;
 	explicit_bzero(c->redis.password, sizeof c->redis.password);
 }

@@ -161,6 +161,28 @@ SETTER(exempt)
 	return netset_add(c->exempt, &n) || refuse(err, errlen, "out of memory");
 }
 
+SETTER(recipient_delimiter)
+{
+	/* what RFC 5321 allows without quotes, and no letter: a mistake would fold strangers */
+	size_t len = strspn(value, "!#$%&'*+-./=?^_`{|}~");
+
+	UNUSED(title);
+	if (value[len] != '\0' || len > FOLD_DELIMITERS_MAX) {
+		snprintf(err, errlen, "must be at most %d characters such as \"+\" or \"+-\"",
+		    FOLD_DELIMITERS_MAX);
+		return false;
+	}
+	strcpy(c->rules.fold.delimiters, value);
+	return true;
+}
+
+SETTER(unwrap_senders)
+{
+	UNUSED(title);
+	return units_bool(value, &c->rules.fold.unwrap) ||
+	    refuse(err, errlen, "must be true or false");
+}
+
 /* --- redis --------------------------------------------------------------------------------- */
 
 SETTER(redis_url)
@@ -358,6 +380,8 @@ const struct conf_word conf_words[] = {
     {"", "network-v6", set_network_v6, false},
     {"", "exempt", set_exempt, true},
     {"", "trap-block", set_trap_block, false},
+    {"", "recipient-delimiter", set_recipient_delimiter, false},
+    {"", "unwrap-senders", set_unwrap_senders, false},
     {"redis", "url", set_redis_url, false},
     {"redis", "password-file", set_redis_password_file, false},
     {"redis", "timeout", set_redis_timeout, false},

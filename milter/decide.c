@@ -107,8 +107,8 @@ decide_mail(
 }
 
 enum next
-decide_rcpt(struct worker *w, struct session *s, const char *recipient, bool rejected,
-    const char *queue_id)
+decide_rcpt(
+    struct worker *w, struct session *s, const char *recipient, bool rejected, const char *queue_id)
 {
 	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;

@@ -15,6 +15,7 @@
 #include "decide.h"
 #include "engine.h"
 #include "log.h"
+#include "weir/pool.h"
 
 /* libmilter's callbacks have no context for the process; set once before smfi_main(). */
 static struct worker *worker;
@@ -128,7 +129,11 @@ on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *sa)
 	if (s == NULL)
 		return SMFIS_ACCEPT;
 	(void)addr_from_sockaddr(sa, &client);
-	return obey(ctx, s, decide_connect(worker, s, &client, name != NULL ? name : "", false));
+	if (name == NULL)
+		name = "";
+	return obey(ctx, s,
+	    decide_connect(
+		worker, s, &client, name, name_confirmed(name, macro(ctx, "{client_resolve}"))));
 }
 
 static sfsistat

@@ -230,8 +230,8 @@ one_kind(struct limit *l, unsigned given, char *err, size_t errlen)
 {
 	l->gave |= (uint8_t)given;
 	if (l->gave == (GAVE_RATE | GAVE_QUOTA))
-		return err_set(err, errlen,
-		    "a limit has a rate or a quota: for both make two limits", NULL);
+		return err_set(
+		    err, errlen, "a limit has a rate or a quota: for both make two limits", NULL);
 	if (given == GAVE_RATE)
 		l->quota = l->window_us = 0;
 	else {
@@ -265,8 +265,7 @@ set_burst(struct limit *l, const char *value, char *err, size_t errlen)
 	int64_t n;
 
 	if (!units_figure(value, LIMIT_FIGURE_MAX, &n, &l->sized))
-		return err_set(
-		    err, errlen, "burst is a whole number from 1 to 1000000000", NULL);
+		return err_set(err, errlen, "burst is a whole number from 1 to 1000000000", NULL);
 	l->burst = n;
 	l->burst_given = true;
 	return true;

@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "weir/pool.h"
 #include "weir/request.h"
 #include "weir/units.h"
 
@@ -181,30 +182,38 @@ domain_of(const char *address)
 bool
 plan_record(const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out)
 {
+	char folded[MAILBOX_MAX + 1], pool[POOL_NAME_MAX + 1];
 	const char *text = "";
 
 	switch (kind) {
 	case PER_ADDRESS:
 	case PER_NETWORK:
 	case PER_ALL:
-	case PER_POOL:
 	case PERS:
+		plan_client_record(r, kind, &f->client, out);
+		return true;
+	case PER_POOL:
+		if (f->name[0] != '\0' && pool_name(r->psl, &f->client, f->name, pool)) {
+			text = pool;
+			break;
+		}
 		plan_client_record(r, kind, &f->client, out);
 		return true;
 	case PER_USER:
 		text = f->user;
 		break;
 	case PER_SENDER:
-		text = f->sender[0] != '\0' ? f->sender : "<>";
+		text =
+		    f->sender[0] != '\0' ? fold_mailbox(&r->fold, true, f->sender, folded) : "<>";
 		break;
 	case PER_SENDER_DOMAIN:
-		text = domain_of(f->sender);
+		text = domain_of(fold_mailbox(&r->fold, true, f->sender, folded));
 		break;
 	case PER_RECIPIENT:
-		text = f->recipient;
+		text = fold_mailbox(&r->fold, false, f->recipient, folded);
 		break;
 	case PER_RECIPIENT_DOMAIN:
-		text = domain_of(f->recipient);
+		text = domain_of(fold_mailbox(&r->fold, false, f->recipient, folded));
 		break;
 	case PER_HELO:
 		text = f->helo;
@@ -350,8 +359,8 @@ plan_limit(const struct ruleset *r, const struct facts *f, const struct limit *l
 	add_hit(q, l, cost, 1, request_record(r, f, l->per, q));
 	for (unsigned i = 0; i < l->nrungs && f->client.family == ADDR_V6; i++)
 		if (l->rungs[i].bits < mask_bits(r, l->per, &f->client))
-			add_hit(q, l, cost, l->rungs[i].times,
-			    rung_record(r, f, l->rungs[i].bits, q));
+			add_hit(
+			    q, l, cost, l->rungs[i].times, rung_record(r, f, l->rungs[i].bits, q));
 }
 
 static void
@@ -360,8 +369,8 @@ plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 	/* always first: it keeps the client's totals and its last refusal, whatever is charged */
 	(void)request_record(r, f, PER_ADDRESS, q);
 	for (unsigned i = 0; i < r->nlimits; i++)
-		plan_limit(r, f,
-		    exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user), q);
+		plan_limit(
+		    r, f, exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user), q);
 }
 
 /* --- the pool ------------------------------------------------------------------------------ */
@@ -413,17 +422,22 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
 	struct grey_question *ask = &q->grey;
+	char folded[MAILBOX_MAX + 1], sender[MAILBOX_MAX + 1];
+	const char *recipient;
 	char *p;
 
 	if (!g->enabled || f->stage != STAGE_RCPT || f->rejected || f->user[0] != '\0' ||
-	    f->greylist_done || free_recipient(f->recipient))
+	    f->greylist_done)
+		return;
+	recipient = fold_mailbox(&r->fold, false, f->recipient, folded);
+	if (free_recipient(recipient))
 		return;
 	ask->asked = true;
 	ask->embargo = g->embargo;
 	ask->embargo_us = g->embargo_us;
 	ask->correspondents = g->correspondents && f->sender[0] != '\0';
 	if (ask->correspondents)
-		mailbox_key(f->sender, ask->sender);
+		mailbox_key(fold_mailbox(&r->fold, true, f->sender, sender), ask->sender);
 	ask->observed = r->observe;
 	ask->when_down = g->hold_when_down;
 	ask->record = request_record(r, f, PER_POOL, q);
@@ -433,9 +447,9 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	strcpy(ask->key, q->records[ask->record].key);
 	p = ask->key + strlen(ask->key);
 	*p++ = ' ';
-	p = text_part(p, f->sender);
+	p = text_part(p, fold_mailbox(&r->fold, true, f->sender, sender));
 	*p++ = ' ';
-	text_part(p, f->recipient);
+	text_part(p, recipient);
 }
 
 /* Who sends mail to somebody expects an answer (RFC 6647 leaves it to the site). Seen where
@@ -444,12 +458,13 @@ static void
 plan_wrote(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
+	char folded[MAILBOX_MAX + 1];
 
 	if (!g->enabled || !g->correspondents || f->stage != STAGE_RCPT || f->rejected ||
 	    f->user[0] == '\0' || f->recipient[0] == '\0')
 		return;
 	q->wrote_us = g->keep_us;
-	mailbox_key(f->recipient, q->wrote);
+	mailbox_key(fold_mailbox(&r->fold, false, f->recipient, folded), q->wrote);
 }
 
 /* --- the whole ----------------------------------------------------------------------------- */

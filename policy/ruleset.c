@@ -147,7 +147,8 @@ trust_finish(const struct trust_rule *t, char *err, size_t errlen)
 {
 	if (t->messages != 0 && t->keep_us < 2 * t->over_us)
 		return err_set(err, errlen,
-		    "known: keep must be at least twice as long as over: what is earned fades in it",
+		    "known: keep must be at least twice as long as over: what is earned fades in "
+		    "it",
 		    NULL);
 	return true;
 }
@@ -162,8 +163,8 @@ ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 			return err_set(err, errlen, "limit ", r->limits[i].name, ": ", why, NULL);
 	for (unsigned i = 0; i < r->nlimits; i++)
 		if (!ruleset_ladders_fit(r, &r->limits[i]))
-			return err_set(err, errlen, "limit ", r->limits[i].name, ": ",
-			    LADDERS_TOO_WIDE, NULL);
+			return err_set(
+			    err, errlen, "limit ", r->limits[i].name, ": ", LADDERS_TOO_WIDE, NULL);
 	return greylist_finish(&r->greylist, err, errlen) && trust_finish(&r->trust, err, errlen);
 }
 

@@ -29,8 +29,8 @@ ask_names_init(struct ask_names *n)
 /* --- a command in the making --------------------------------------------------------------- */
 
 #define ARGS_MAX \
-	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 12 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + 7 + \
-	    8)
+	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 12 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + \
+	    7 + 8)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
 	((3 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \

@@ -330,8 +330,7 @@ charge_buckets(struct asking *k, bool charged, bool held)
 		if (l->quota != 0)
 			charge_quota(k, i, cost / MICRO);
 		else
-			charge_bucket(k, i,
-			    k->a->hits[i].used - k->q->hits[i].cost * MICRO + cost);
+			charge_bucket(k, i, k->a->hits[i].used - k->q->hits[i].cost * MICRO + cost);
 	}
 }
 
@@ -389,8 +388,8 @@ charge_grey(struct asking *k)
 			    .time_us = k->now,
 			    .keep_s = zone_seconds(g->keep_us),
 			    .kind = ENTRY_BUCKET,
-			    .drain_s = zone_seconds(
-				bucket_wait(k->triplets, g->embargo, g->embargo_us))};
+			    .drain_s =
+				zone_seconds(bucket_wait(k->triplets, g->embargo, g->embargo_us))};
 
 			zone_put(k->z, &waiting, k->now);
 		}
@@ -439,8 +438,7 @@ charge_pool(struct asking *k, bool charged)
 		event = true;
 	}
 	if (event)
-		zone_pool_put(k->z, &k->pool, &k->trust,
-		    k->q->records[p->record].ttl_us, k->now);
+		zone_pool_put(k->z, &k->pool, &k->trust, k->q->records[p->record].ttl_us, k->now);
 }
 
 void

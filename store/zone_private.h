@@ -136,8 +136,8 @@ void zone_count_open(struct zone *z, uint64_t key, int by, int64_t now_us);
 uint64_t zone_quota_shard(const struct zone *z, uint64_t key);
 /* As it is, not faded; n = 0 when there is none. */
 struct quota zone_quota_get(struct zone *z, uint64_t key);
-void zone_quota_put(struct zone *z, uint64_t key, const struct quota *q, int64_t keep_us,
-    int64_t now_us);
+void zone_quota_put(
+    struct zone *z, uint64_t key, const struct quota *q, int64_t keep_us, int64_t now_us);
 
 /* --- the pool (zone_pool.c) ----------------------------------------------------------------- */
 

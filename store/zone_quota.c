@@ -64,8 +64,7 @@ quota_slot(struct zone *z, uint64_t key, int64_t now_us)
 }
 
 void
-zone_quota_put(
-    struct zone *z, uint64_t key, const struct quota *q, int64_t keep_us, int64_t now_us)
+zone_quota_put(struct zone *z, uint64_t key, const struct quota *q, int64_t keep_us, int64_t now_us)
 {
 	struct quota_slot *s = quota_slot(z, key, now_us);
 

@@ -131,7 +131,7 @@ bool plan_request(const struct ruleset *r, const struct facts *f, struct request
  * domain, no HELO). */
 bool plan_record(
     const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out);
-/* The same for the kinds that a client alone determines. */
+/* The same for the kinds that the address alone determines; the pool of one without a name. */
 void plan_client_record(
     const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out);
 

@@ -9,6 +9,7 @@
 
 #include "weir/addr.h"
 #include "weir/exceptions.h"
+#include "weir/fold.h"
 #include "weir/limit.h"
 #include "weir/trust.h"
 
@@ -43,6 +44,8 @@ struct ruleset {
 	bool learn; /* keep what clients earn also while no verdict hangs on it */
 	struct trust_rule trust; /* who is known */
 	int64_t trap_us; /* who writes to a trap is blocked for so long */
+	struct fold fold; /* under which names mailboxes are counted */
+	const struct psl_ctx_st *psl; /* pool.h's list, owned likewise; NULL = there is none */
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
 	struct exceptions *exceptions; /* of this ruleset alone; NULL = none */
@@ -50,7 +53,7 @@ struct ruleset {
 	struct limit limits[LIMITS_MAX];
 };
 
-/* The built-in limits and settings; exempt stays NULL (the configuration sets it). */
+/* The built-in limits and settings; exempt and psl stay NULL (the configuration sets them). */
 void ruleset_defaults(struct ruleset *r);
 
 /* The limit of that name, or NULL. */

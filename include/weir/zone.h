@@ -22,6 +22,7 @@
 #ifndef WEIR_ZONE_H
 #define WEIR_ZONE_H
 
+#include "weir/pool.h"
 #include "weir/store.h"
 #include "weir/units.h"
 
@@ -36,6 +37,7 @@
 
 /* A network's key, or "{POOL}". */
 #define LEASE_KEY_MAX NET_KEY_MAX
+_Static_assert(LEASE_KEY_MAX >= POOL_NAME_MAX + 3, "a pool's key fits");
 struct zone;
 
 /* size in bytes for the table of counters (leases come on top, touched only as they are used).

@@ -85,8 +85,8 @@ cut_short(void **state)
 
 /* An answer up to its first hit: now, charged, grey, wait, known, blocked. */
 #define HEAD(now, charged, grey, wait, known, blocked) \
-	"*9\r\n:0\r\n:" #now "\r\n:" #charged "\r\n:" #grey "\r\n:" #wait "\r\n:" #known "\r\n:" #blocked \
-	"\r\n"
+	"*9\r\n:0\r\n:" #now "\r\n:" #charged "\r\n:" #grey "\r\n:" #wait "\r\n:" #known \
+	"\r\n:" #blocked "\r\n"
 
 static void
 nonsense(void **state)

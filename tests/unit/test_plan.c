@@ -40,8 +40,11 @@ rules(const char *const *limits)
 static struct facts
 facts(enum stage stage, const char *client)
 {
-	struct facts f = {
-	    .stage = stage, .user = "", .sender = "a@example.org", .recipient = "b@example.com"};
+	struct facts f = {.stage = stage,
+	    .name = "",
+	    .user = "",
+	    .sender = "a@example.org",
+	    .recipient = "b@example.com"};
 
 	assert_true(addr_parse(client, &f.client));
 	return f;

@@ -32,7 +32,7 @@ static struct facts
 facts(const char *sender, const char *recipient)
 {
 	struct facts f = {
-	    .stage = STAGE_RCPT, .user = "", .sender = sender, .recipient = recipient};
+	    .stage = STAGE_RCPT, .name = "", .user = "", .sender = sender, .recipient = recipient};
 
 	assert_true(addr_parse("192.0.2.7", &f.client));
 	return f;

@@ -148,8 +148,9 @@ test_rate(void **state)
 		int64_t n = NO, period = NO;
 		bool sized = false;
 
-		if (units_rate(rows[i].text, INT64_C(1) << 31, &n, &period, &sized) != (rows[i].n != NO) || n != rows[i].n ||
-		    period != rows[i].period_us)
+		if (units_rate(rows[i].text, INT64_C(1) << 31, &n, &period, &sized) !=
+			(rows[i].n != NO) ||
+		    n != rows[i].n || period != rows[i].period_us)
 			fail_msg("units_rate(\"%s\"): %lld in %lld us", rows[i].text, (long long)n,
 			    (long long)period);
 		assert_false(sized);
