@@ -138,10 +138,6 @@ record_ttl(const struct ruleset *r, enum limit_per kind)
 {
 	int64_t ttl = RECORD_TTL_MIN;
 
-	if (kind == PER_POOL && r->greylist.enabled && r->greylist.keep_us > ttl)
-		ttl = r->greylist.keep_us;
-	if (kind == PER_POOL && ruleset_learns(r) && 2 * r->trust.keep_us > ttl)
-		ttl = 2 * r->trust.keep_us;
 	for (unsigned i = 0; i < r->nlimits; i++)
 		if (r->limits[i].enabled && r->limits[i].per == kind &&
 		    limit_drain_us(&r->limits[i]) > ttl)
