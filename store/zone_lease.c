@@ -134,7 +134,9 @@ lease_fill(struct zone *z, struct lease_slot *s, const struct request *q)
 			continue;
 		seen |= bit;
 		s->lease.records[n].kind = r->kind;
-		memcpy(s->lease.records[n].key, r->key, sizeof(r->key));
+		/* sessions are counted per client: the longer keys of texts do not come here */
+		memcpy(s->lease.records[n].key, r->key, strnlen(r->key, NET_KEY_MAX - 1) + 1);
+		s->lease.records[n].key[NET_KEY_MAX - 1] = '\0';
 		s->keys[n++] = zone_key(z, ENTRY_SESSIONS, r->kind, r->key, "");
 	}
 	s->lease.nrecords = n;
