@@ -79,16 +79,32 @@ put_local(struct spelling *w, const char *local)
 }
 
 static void
+put_one_of(struct spelling *w, const char *const *texts, unsigned n)
+{
+	put(w, texts[input_byte(w->how) % n]);
+}
+
+/* What may stand before and behind a mailbox, see policy/mailbox.c. */
+static void
 spell(struct spelling *w, const char *local, const char *domain)
 {
-	bool brackets = (input_byte(w->how) & 1) != 0;
+	static const char *const before[] = {"", "", "", "foo", "\"foo\"", "\"<\"", "list:", "<",
+	    "<a@b.test>", "<a@b.test ", "a@b.test"};
+	static const char *const behind[] = {"", "", "", ";", ",", ">", "x", ";>", " ;", "> ,"};
+	static const char *const routes[] = {"", "", "", "@relay.test,@b.test:", "@a:@b:", ",", ";",
+	    "list:", "@[IPv6:2001:db8::1]:", "(c)@relay.test:", "\"@a\":"};
+	static const char *const ends[] = {"", "", "", ".", "..", ";", ",", ".;"};
+	uint8_t form = input_byte(w->how);
+	bool brackets = (form & 1) != 0;
 
 	w->n = 0;
-	if (brackets)
+	if (brackets) {
+		put_one_of(w, before, sizeof before / sizeof before[0]);
+		put_cfws(w);
 		put(w, "<");
+	}
 	put_cfws(w);
-	if ((input_byte(w->how) & 7) == 1)
-		put(w, "@relay.test,@b.test:");
+	put_one_of(w, routes, sizeof routes / sizeof routes[0]);
 	put_cfws(w);
 	put_local(w, local);
 	put_cfws(w);
@@ -96,11 +112,13 @@ spell(struct spelling *w, const char *local, const char *domain)
 	put_cfws(w);
 	put(w, domain);
 	put_cfws(w);
-	if ((input_byte(w->how) & 3) == 1)
-		put(w, ".");
+	put_one_of(w, ends, sizeof ends / sizeof ends[0]);
 	put_cfws(w);
-	if (brackets)
+	if (brackets) {
 		put(w, ">");
+		put_cfws(w);
+		put_one_of(w, behind, sizeof behind / sizeof behind[0]);
+	}
 }
 
 static void
