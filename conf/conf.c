@@ -7,6 +7,7 @@
  */
 #include <confuse.h>
 #include <errno.h>
+#include <libpsl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@
 /* weir-milter or weirctl, in front of each complaint */
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
-#define WORDS_MAX 24 /* in one section */
+#define WORDS_MAX 40 /* in one section */
+#define SECTIONS_MAX 8 /* and what marks the end */
 #define END_OF_FILE "end-of-file"
 
 /* libconfuse's callbacks carry no context of ours. Start-up is single-threaded. */
@@ -72,8 +74,11 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 	char err[LIMIT_ERR_MAX] = "";
 	struct limit *l, whole;
 
-	if (strcmp(opt->name, "greylist") == 0) {
-		if (greylist_finish(&reading.conf->rules.greylist, err, sizeof err))
+	if (strcmp(opt->name, "greylist") == 0 || strcmp(opt->name, "known") == 0) {
+		const struct ruleset *r = &reading.conf->rules;
+
+		if (*opt->name == 'g' ? greylist_finish(&r->greylist, err, sizeof err)
+				      : trust_finish(&r->trust, err, sizeof err))
 			return 0;
 		cfg_error(root, "%s", err);
 		return -1;
@@ -117,7 +122,8 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	const cfg_opt_t end = CFG_END();
 	size_t n = 0;
 
-	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - 5; w++) {
+	for (const struct conf_word *w = conf_words;
+	     w->name != NULL && n < WORDS_MAX - SECTIONS_MAX; w++) {
 		const cfg_opt_t text = CFG_STR(w->name, NULL, CFGF_NODEFAULT);
 		const cfg_opt_t list = CFG_STR_LIST(w->name, NULL, CFGF_NODEFAULT);
 
@@ -125,16 +131,19 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 			opts[n++] = w->list ? list : text;
 	}
 	if (section[0] == '\0') {
-		static cfg_opt_t redis[WORDS_MAX], greylist[WORDS_MAX], limit[WORDS_MAX];
+		static cfg_opt_t redis[WORDS_MAX], greylist[WORDS_MAX], limit[WORDS_MAX],
+		    known[WORDS_MAX];
 		const cfg_opt_t sections[] = {
 		    CFG_SEC("redis", redis, CFGF_NODEFAULT),
 		    CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
+		    CFG_SEC("known", known, CFGF_NODEFAULT),
 		    CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		    CFG_STR(END_OF_FILE, NULL, CFGF_NODEFAULT),
 		};
 
 		section_opts("redis", redis);
 		section_opts("greylist", greylist);
+		section_opts("known", known);
 		section_opts("limit", limit);
 		for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
 			opts[n++] = sections[i];
@@ -213,6 +222,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	}
 	cfg_set_validate_func(cfg, "limit", on_section);
 	cfg_set_validate_func(cfg, "greylist", on_section);
+	cfg_set_validate_func(cfg, "known", on_section);
 	reading.nerrors = 0;
 	cfg->filename = strdup(file);
 	rc = cfg->filename != NULL && read_whole(file, &text) ? parse_text(cfg, text)
@@ -292,6 +302,15 @@ add_default_exempt(struct netset *set)
 	return true;
 }
 
+/* The public suffix list: that of the host (Debian's package publicsuffix), or what is built into
+ * libpsl if that is newer. */
+static void
+open_psl(struct conf *c)
+{
+	c->psl = psl_latest(NULL);
+	c->rules.psl = c->psl;
+}
+
 bool
 conf_read(struct conf *c, const char *file, FILE *errors)
 {
@@ -313,6 +332,7 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		return false;
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
+	open_psl(c);
 	if (!ruleset_finish(&c->rules, err, sizeof err)) {
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file != NULL ? file : "built-in", err);
 		return false;
@@ -323,6 +343,8 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 static void
 print_limit(const struct limit *l, FILE *out)
 {
+	char net[NET_TEXT_MAX];
+
 	fprintf(out, "limit %s: ", l->name);
 	if (!l->enabled) {
 		fprintf(out, "off\n");
@@ -331,10 +353,20 @@ print_limit(const struct limit *l, FILE *out)
 	fprintf(out, "%s per %s, ", limit_count_name(l->count), limit_per_name(l->per));
 	if (l->count == COUNT_SESSIONS)
 		fprintf(out, "at most %lld open", (long long)l->max);
+	else if (l->quota != 0)
+		fprintf(out, "at most %lld in any %lld s", (long long)l->quota,
+		    (long long)(l->window_us / USEC_PER_SEC));
 	else
-		fprintf(out, "%lld in %lld s, burst %lld%s", (long long)l->rate,
-		    (long long)(l->period_us / USEC_PER_SEC), (long long)l->burst,
-		    l->strict ? " (strict)" : "");
+		fprintf(out, "%lld in %lld s, burst %lld", (long long)l->rate,
+		    (long long)(l->period_us / USEC_PER_SEC), (long long)l->burst);
+	for (unsigned i = 0; i < l->nrungs; i++)
+		fprintf(out, ", times %u per /%u", l->rungs[i].times, l->rungs[i].bits);
+	if (l->strict)
+		fprintf(out, " (strict)");
+	if (l->whom != FOR_EVERYONE)
+		fprintf(out, ", for %s", limit_for_name(l->whom));
+	for (unsigned i = 0; i < l->nnets; i++)
+		fprintf(out, " %s", net_format(&l->nets[i], net));
 	fprintf(out, ": %s", limit_action_name(l->action));
 	if (l->action != ACTION_LOG)
 		fprintf(out, " \"%s %s %s\"", l->reply.code, l->reply.xcode, l->reply.text);
@@ -359,11 +391,25 @@ conf_print(const struct conf *c, FILE *out)
 		    (long long)(c->rules.greylist.delay_us / USEC_PER_SEC));
 	else
 		fprintf(out, "greylist: off\n");
+	if (!ruleset_learns(&c->rules))
+		fprintf(out, "known: not kept\n");
+	else if (c->rules.trust.messages == 0)
+		fprintf(out, "known: who passed greylisting\n");
+	else
+		fprintf(out, "known: %lld messages over %lld s\n",
+		    (long long)c->rules.trust.messages,
+		    (long long)(c->rules.trust.over_us / USEC_PER_SEC));
+	if (c->rules.fold.delimiters[0] != '\0')
+		fprintf(out, "recipient-delimiter: %s\n", c->rules.fold.delimiters);
+	if (c->rules.fold.unwrap)
+		fprintf(out, "unwrap-senders: true\n");
 }
 
 void
 conf_free(struct conf *c)
 {
 	netset_free(&c->exempt);
+	psl_free(c->psl);
+	c->psl = NULL;
 	explicit_bzero(c->redis.password, sizeof c->redis.password);
 }

@@ -32,6 +32,7 @@ struct conf {
 	struct redis_options redis;
 	char password_file[CONF_PATH_MAX];
 	struct netset *exempt; /* rules.exempt points here */
+	struct psl_ctx_st *psl; /* rules.psl points here; NULL = this host has no list */
 	struct ruleset rules; /* the file's layer, finished */
 };
 

@@ -165,6 +165,28 @@ SETTER(exempt)
 	return netset_add(c->exempt, &n) || refuse(err, errlen, "out of memory");
 }
 
+SETTER(recipient_delimiter)
+{
+	/* what RFC 5321 allows without quotes, and no letter: a mistake would fold strangers */
+	size_t len = strspn(value, "!#$%&'*+-./=?^_`{|}~");
+
+	UNUSED(title);
+	if (value[len] != '\0' || len > FOLD_DELIMITERS_MAX) {
+		snprintf(err, errlen, "must be at most %d characters such as \"+\" or \"+-\"",
+		    FOLD_DELIMITERS_MAX);
+		return false;
+	}
+	strcpy(c->rules.fold.delimiters, value);
+	return true;
+}
+
+SETTER(unwrap_senders)
+{
+	UNUSED(title);
+	return units_bool(value, &c->rules.fold.unwrap) ||
+	    refuse(err, errlen, "must be true or false");
+}
+
 /* --- redis --------------------------------------------------------------------------------- */
 
 SETTER(redis_url)
@@ -254,6 +276,75 @@ SETTER(grey_when_down)
 	    refuse(err, errlen, "must be accept or hold");
 }
 
+SETTER(grey_correspondents)
+{
+	UNUSED(title);
+	return units_bool(value, &c->rules.greylist.correspondents) ||
+	    refuse(err, errlen, "must be true or false");
+}
+
+SETTER(grey_embargo)
+{
+	struct greylist *g = &c->rules.greylist;
+	bool sized = false;
+
+	UNUSED(title);
+	if (strcmp(value, "off") == 0) {
+		g->embargo = g->embargo_us = 0;
+		return true;
+	}
+	return (units_rate(value, UNITS_COUNT_MAX, &g->embargo, &g->embargo_us, &sized) &&
+		   !sized) ||
+	    refuse(err, errlen, "must be a number and a time such as 1000/1h, or off");
+}
+
+SETTER(trap_block)
+{
+	int64_t us;
+
+	UNUSED(title);
+	if (!units_duration(value, &us) || us < USEC_PER_SEC)
+		return refuse(err, errlen, "must be a duration such as 1h or 1d");
+	c->rules.trap_us = us;
+	return true;
+}
+
+/* --- known --------------------------------------------------------------------------------- */
+
+/* One message would buy trust at once; figures beyond are no longer kept exactly. */
+#define KNOWN_MESSAGES_MIN 2
+#define KNOWN_MESSAGES_MAX 1000000
+
+SETTER(known_messages)
+{
+	int64_t n;
+
+	UNUSED(title);
+	if (!units_count(value, &n) || (n != 0 && n < KNOWN_MESSAGES_MIN) || n > KNOWN_MESSAGES_MAX)
+		return refuse(err, errlen,
+		    "must be a number from 2 to 1000000, or 0: then only greylisting makes known");
+	c->rules.trust.messages = n;
+	return true;
+}
+
+SETTER(known_over)
+{
+	UNUSED(title);
+	return set_grey_duration(&c->rules.trust.over_us, value, err, errlen);
+}
+
+SETTER(known_keep)
+{
+	UNUSED(title);
+	return set_grey_duration(&c->rules.trust.keep_us, value, err, errlen);
+}
+
+SETTER(known_learn)
+{
+	UNUSED(title);
+	return units_bool(value, &c->rules.learn) || refuse(err, errlen, "must be true or false");
+}
+
 /* --- limit NAME { ... } -------------------------------------------------------------------- */
 
 /* limit_set() knows the words of a limit, here and in Redis. */
@@ -292,6 +383,9 @@ const struct conf_word conf_words[] = {
     {"", "network-v4", set_network_v4, false},
     {"", "network-v6", set_network_v6, false},
     {"", "exempt", set_exempt, true},
+    {"", "trap-block", set_trap_block, false},
+    {"", "recipient-delimiter", set_recipient_delimiter, false},
+    {"", "unwrap-senders", set_unwrap_senders, false},
     {"redis", "url", set_redis_url, false},
     {"redis", "password-file", set_redis_password_file, false},
     {"redis", "timeout", set_redis_timeout, false},
@@ -302,10 +396,19 @@ const struct conf_word conf_words[] = {
     {"greylist", "keep", set_grey_keep, false},
     {"greylist", "reply", set_grey_reply, false},
     {"greylist", "when-down", set_grey_when_down, false},
+    {"greylist", "correspondents", set_grey_correspondents, false},
+    {"greylist", "embargo", set_grey_embargo, false},
+    {"known", "messages", set_known_messages, false},
+    {"known", "over", set_known_over, false},
+    {"known", "keep", set_known_keep, false},
+    {"known", "learn", set_known_learn, false},
     {"limit", "count", NULL, false},
     {"limit", "per", NULL, false},
+    {"limit", "for", NULL, false},
+    {"limit", "ladder", NULL, false},
     {"limit", "rate", NULL, false},
     {"limit", "burst", NULL, false},
+    {"limit", "quota", NULL, false},
     {"limit", "max", NULL, false},
     {"limit", "strict", NULL, false},
     {"limit", "action", NULL, false},

@@ -69,7 +69,7 @@ cmd_clear(struct ctl *c, int argc, char **argv)
 	rules_load(c, &r);
 	if (who.is_user) {
 		const struct facts f = {
-		    .user = who.user, .helo = "", .sender = "", .recipient = ""};
+		    .name = "", .user = who.user, .helo = "", .sender = "", .recipient = ""};
 		struct record rec;
 
 		if (plan_record(&r.set, PER_USER, &f, &rec))

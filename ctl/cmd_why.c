@@ -86,6 +86,7 @@ walk_step(const struct rules *r, const struct subject *s, const struct step *ste
 {
 	struct facts f = {.stage = step->stage,
 	    .client = s->client,
+	    .name = "",
 	    .user = s->user,
 	    .helo = s->helo,
 	    .sender = s->sender,

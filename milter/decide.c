@@ -59,6 +59,9 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 		answered = plan_and_ask(w, s, stage, recipient, &r, q, &a, &asked);
 	next = session_judge(
 	    s, r, stage, recipient, asked ? q : NULL, asked && answered ? &a : NULL, &v);
+	/* of a recipient that the MTA refused nobody hears a verdict, but of what shadows found */
+	if (stage == STAGE_RCPT && s->rejected)
+		v.action = DO_ACCEPT;
 	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
 	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
 	if (v.action != DO_ACCEPT)
@@ -79,23 +82,56 @@ decide_steps(struct worker *w)
 }
 
 enum next
-decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name)
+decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name,
+    bool confirmed)
 {
 	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;
-	bool asked = session_connect(s, r, client, name, &q) == NEXT_ASK;
+	bool asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
 
 	return decide(w, s, STAGE_CONNECT, "", r, &q, asked);
 }
 
 enum next
-decide_rcpt(struct worker *w, struct session *s, const char *recipient, const char *queue_id)
+decide_mail(
+    struct worker *w, struct session *s, const char *sender, const char *user, int64_t bytes)
 {
 	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;
-	bool asked = session_rcpt(s, r, recipient, queue_id, &q) == NEXT_ASK;
+	enum next next = session_mail(s, r, sender, user, bytes, &q);
 
+	if (next == NEXT_ASK)
+		return decide(w, s, STAGE_MAIL, "", r, &q, true);
+	snapshot_put(w->snapshots, r);
+	return next;
+}
+
+enum next
+decide_rcpt(
+    struct worker *w, struct session *s, const char *recipient, bool rejected, const char *queue_id)
+{
+	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
+	struct request q;
+	bool asked = session_rcpt(s, r, recipient, rejected, queue_id, &q) == NEXT_ASK;
+
+	if (rejected && !asked) {
+		/* nothing counts it, and no verdict would be heard */
+		snapshot_put(w->snapshots, r);
+		return NEXT_CONTINUE;
+	}
 	return decide(w, s, STAGE_RCPT, recipient, r, &q, asked);
+}
+
+enum next
+decide_eom(struct worker *w, struct session *s)
+{
+	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
+	struct request q;
+
+	if (session_eom(s, r, &q) == NEXT_ASK)
+		return decide(w, s, STAGE_EOM, "", r, &q, true);
+	snapshot_put(w->snapshots, r);
+	return NEXT_CONTINUE;
 }
 
 void

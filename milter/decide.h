@@ -13,10 +13,14 @@
 /* What the MTA should report of the session that is about to begin. */
 struct plan_steps decide_steps(struct worker *w);
 
-enum next decide_connect(
-    struct worker *w, struct session *s, const struct addr *client, const char *name);
-enum next decide_rcpt(
-    struct worker *w, struct session *s, const char *recipient, const char *queue_id);
+/* Arguments as of session.h. */
+enum next decide_connect(struct worker *w, struct session *s, const struct addr *client,
+    const char *name, bool confirmed);
+enum next decide_mail(
+    struct worker *w, struct session *s, const char *sender, const char *user, int64_t bytes);
+enum next decide_rcpt(struct worker *w, struct session *s, const char *recipient, bool rejected,
+    const char *queue_id);
+enum next decide_eom(struct worker *w, struct session *s);
 
 /* The session is over, however it ended. */
 void decide_close(struct worker *w, struct session *s);

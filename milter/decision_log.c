@@ -39,15 +39,34 @@ append_value(struct text *t, const char *key, const char *value)
 	append(t, " %s=%s", key, log_escape(value, safe, sizeof safe));
 }
 
+/* The pool, where it took part: "{mail.example}" is mail.example, a network stands after its
+ * tag if it is not the tag. */
+static void
+append_pool(struct text *t, const struct request *q)
+{
+	for (unsigned i = 0; q != NULL && i < q->nrecords; i++) {
+		const char *key = q->records[i].key, *end = strchr(key, '}');
+
+		if (q->records[i].kind != PER_POOL || end == NULL)
+			continue;
+		if (end[1] == ':')
+			append(t, " pool=%s", end + 2);
+		else
+			append(t, " pool=%.*s", (int)(end - key - 1), key + 1);
+	}
+}
+
 /* Who it is about: the same for all that one client does in one transaction. */
 static void
-append_who(struct text *t, const struct session *s, enum stage stage, const char *recipient)
+append_who(struct text *t, const struct session *s, enum stage stage, const char *recipient,
+    const struct request *q)
 {
 	char client[NET_TEXT_MAX];
 
 	append(t, " client=%s", addr_format(&s->client, client));
 	append_value(t, "name", s->name);
-	if (stage != STAGE_RCPT)
+	append_pool(t, q);
+	if (stage == STAGE_CONNECT || stage == STAGE_HELO)
 		return;
 	append(t, " from=<");
 	{
@@ -55,7 +74,8 @@ append_who(struct text *t, const struct session *s, enum stage stage, const char
 
 		append(t, "%s>", log_escape(s->sender, safe, sizeof safe));
 	}
-	append_value(t, "to", recipient);
+	if (stage == STAGE_RCPT)
+		append_value(t, "to", recipient);
 }
 
 static void
@@ -70,8 +90,8 @@ append_figures(struct text *t, const struct session *s, const struct verdict *v)
 }
 
 static void
-write_line(const struct session *s, enum stage stage, const char *recipient, const char *action,
-    const struct verdict *v)
+write_line(const struct session *s, enum stage stage, const char *recipient,
+    const struct request *q, const char *action, const struct verdict *v)
 {
 	struct text what = {.used = 0}, rest = {.used = 0};
 	char id[SESSION_QUEUE_MAX * 4 + 1];
@@ -84,7 +104,7 @@ write_line(const struct session *s, enum stage stage, const char *recipient, con
 		append(&what, " limit=%s", v->limit->name);
 	if (v->grey != GREY_NONE)
 		append(&what, " grey=%s", grey_state_name(v->grey));
-	append_who(&what, s, stage, recipient);
+	append_who(&what, s, stage, recipient, q);
 	if (!v->enforced)
 		append(&what, " mode=observe");
 	if (v->source != ANSWER_STORE)
@@ -104,11 +124,11 @@ decision_log(const struct session *s, enum stage stage, const char *recipient,
 	for (unsigned i = 0; v->noted != 0 && i < q->nhits; i++) {
 		struct verdict noted = {.enforced = true, .source = v->source};
 
-		if ((v->noted & (UINT32_C(1) << i)) == 0)
+		if ((v->noted & (UINT64_C(1) << i)) == 0)
 			continue;
 		judge_figures(&q->hits[i], &a->hits[i], &noted);
-		write_line(s, stage, recipient, limit_action_name(ACTION_LOG), &noted);
+		write_line(s, stage, recipient, q, limit_action_name(ACTION_LOG), &noted);
 	}
 	if (v->action != DO_ACCEPT || log_verbose())
-		write_line(s, stage, recipient, action_name(v->action), v);
+		write_line(s, stage, recipient, q, action_name(v->action), v);
 }

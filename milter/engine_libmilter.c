@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <syslog.h>
 
 #include "decide.h"
 #include "engine.h"
 #include "log.h"
+#include "weir/pool.h"
 
 /* libmilter's callbacks have no context for the process; set once before smfi_main(). */
 static struct worker *worker;
@@ -48,13 +50,17 @@ macro(SMFICTX *ctx, const char *name)
 	return value != NULL ? value : "";
 }
 
-/* The steps that can be switched off, and when they are wanted. */
+/* The steps that can be switched off, and when they are wanted; and what else the MTA is told. */
 static unsigned long
-unwanted_steps(const struct plan_steps *want)
+steps_flags(const struct plan_steps *want)
 {
-	unsigned long no =
-	    SMFIP_NODATA | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NOUNKNOWN;
+	unsigned long no = SMFIP_NODATA | SMFIP_NOUNKNOWN;
 
+	/* the message is only counted, so the MTA need not wait for us */
+	no |= want->bytes ? SMFIP_NR_HDR | SMFIP_NR_EOH | SMFIP_NR_BODY
+			  : SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY;
+	if (want->rejected)
+		no |= SMFIP_RCPT_REJ;
 	if (!want->helo)
 		no |= SMFIP_NOHELO;
 	if (!want->mail)
@@ -75,10 +81,10 @@ ask_macros(SMFICTX *ctx, const struct plan_steps *want)
 		int stage;
 		const char *macros;
 	} lists[] = {
-	    {SMFIM_CONNECT, MACROS_NONE},
+	    {SMFIM_CONNECT, want->name ? "{client_resolve}" : MACROS_NONE},
 	    {SMFIM_HELO, MACROS_NONE},
 	    {SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
-	    {SMFIM_ENVRCPT, MACROS_NONE}, /* the queue id, for the log */
+	    {SMFIM_ENVRCPT, want->rejected ? "i {rcpt_mailer}" : "i"}, /* queue id for the log */
 	    {SMFIM_DATA, MACROS_NONE},
 	    {SMFIM_EOH, MACROS_NONE},
 	    {SMFIM_EOM, MACROS_NONE},
@@ -100,7 +106,7 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned 
 	(void)f2;
 	(void)f3;
 	*out_actions = actions & SMFIF_SETSYMLIST;
-	*out_steps = steps & unwanted_steps(&want);
+	*out_steps = steps & steps_flags(&want);
 	*out_f2 = *out_f3 = 0;
 	ask_macros(ctx, &want);
 	s = malloc(sizeof *s);
@@ -108,6 +114,7 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned 
 		return SMFIS_CONTINUE; /* every callback lives without a session, too */
 	worker_session_id(worker, id);
 	session_init(s, id, want);
+	s->engine = *out_steps;
 	if (smfi_setpriv(ctx, s) != MI_SUCCESS)
 		free(s);
 	return SMFIS_CONTINUE;
@@ -122,7 +129,11 @@ on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *sa)
 	if (s == NULL)
 		return SMFIS_ACCEPT;
 	(void)addr_from_sockaddr(sa, &client);
-	return obey(ctx, s, decide_connect(worker, s, &client, name != NULL ? name : ""));
+	if (name == NULL)
+		name = "";
+	return obey(ctx, s,
+	    decide_connect(
+		worker, s, &client, name, name_confirmed(name, macro(ctx, "{client_resolve}"))));
 }
 
 static sfsistat
@@ -133,6 +144,23 @@ on_helo(SMFICTX *ctx, char *helo)
 	return s == NULL ? SMFIS_CONTINUE : obey(ctx, s, session_helo(s, helo != NULL ? helo : ""));
 }
 
+/* SIZE= among the parameters of MAIL (RFC 1870); 0 = not said. */
+static int64_t
+announced(char *const *params)
+{
+	for (; *params != NULL; params++) {
+		const char *p = *params;
+		int64_t size = 0;
+
+		if (strncasecmp(p, "SIZE=", 5) != 0)
+			continue;
+		for (p += 5; *p >= '0' && *p <= '9' && size < QUOTA_FIGURE_MAX; p++)
+			size = size * 10 + (*p - '0');
+		return size;
+	}
+	return 0;
+}
+
 static sfsistat
 on_mail(SMFICTX *ctx, char **argv)
 {
@@ -140,7 +168,8 @@ on_mail(SMFICTX *ctx, char **argv)
 
 	if (s == NULL || argv[0] == NULL)
 		return SMFIS_CONTINUE;
-	return obey(ctx, s, session_mail(s, argv[0], macro(ctx, "{auth_authen}")));
+	return obey(ctx, s,
+	    decide_mail(worker, s, argv[0], macro(ctx, "{auth_authen}"), announced(argv + 1)));
 }
 
 static sfsistat
@@ -150,7 +179,50 @@ on_rcpt(SMFICTX *ctx, char **argv)
 
 	if (s == NULL || argv[0] == NULL)
 		return SMFIS_CONTINUE;
-	return obey(ctx, s, decide_rcpt(worker, s, argv[0], macro(ctx, "i")));
+	/* both MTAs name this mailer for a recipient that they refuse (SMFIP_RCPT_REJ) */
+	return obey(ctx, s,
+	    decide_rcpt(worker, s, argv[0], strcmp(macro(ctx, "{rcpt_mailer}"), "error") == 0,
+		macro(ctx, "i")));
+}
+
+/* What the MTA waits for after a piece of a message. */
+static sfsistat
+counted(SMFICTX *ctx, unsigned long unheard, size_t bytes)
+{
+	struct session *s = smfi_getpriv(ctx);
+
+	if (s == NULL)
+		return SMFIS_CONTINUE;
+	session_data(s, (int64_t)bytes);
+	return (s->engine & unheard) != 0 ? SMFIS_NOREPLY : SMFIS_CONTINUE;
+}
+
+static sfsistat
+on_header(SMFICTX *ctx, char *name, char *value)
+{
+	/* "Name: value CR LF" */
+	return counted(ctx, SMFIP_NR_HDR, strlen(name) + strlen(value) + 4);
+}
+
+static sfsistat
+on_eoh(SMFICTX *ctx)
+{
+	return counted(ctx, SMFIP_NR_EOH, 2);
+}
+
+static sfsistat
+on_body(SMFICTX *ctx, unsigned char *chunk, size_t len)
+{
+	(void)chunk;
+	return counted(ctx, SMFIP_NR_BODY, len);
+}
+
+static sfsistat
+on_eom(SMFICTX *ctx)
+{
+	struct session *s = smfi_getpriv(ctx);
+
+	return s == NULL || !s->steps.bytes ? SMFIS_CONTINUE : obey(ctx, s, decide_eom(worker, s));
 }
 
 static sfsistat
@@ -177,6 +249,10 @@ engine_run(struct worker *w, int listen_fd)
 	    .xxfi_helo = on_helo,
 	    .xxfi_envfrom = on_mail,
 	    .xxfi_envrcpt = on_rcpt,
+	    .xxfi_header = on_header,
+	    .xxfi_eoh = on_eoh,
+	    .xxfi_body = on_body,
+	    .xxfi_eom = on_eom,
 	    .xxfi_close = on_close,
 	    .xxfi_negotiate = on_negotiate,
 	};

@@ -19,12 +19,15 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 {
 	f->stage = stage;
 	f->client = s->client;
+	f->name = s->name_confirmed ? s->name : "";
 	f->user = s->user;
 	f->helo = s->helo;
 	f->message_counted = s->message_counted;
 	f->greylist_done = s->greylist_known || s->greylist_message;
 	f->sender = s->sender;
 	f->recipient = recipient;
+	f->rejected = s->rejected;
+	f->bytes = s->bytes;
 }
 
 bool
@@ -41,9 +44,10 @@ session_plan(const struct session *s, const struct ruleset *r, enum stage stage,
 
 enum next
 session_connect(struct session *s, const struct ruleset *r, const struct addr *client,
-    const char *name, struct request *q)
+    const char *name, bool confirmed, struct request *q)
 {
 	s->client = *client;
+	s->name_confirmed = confirmed;
 	snprintf(s->name, sizeof s->name, "%s", name);
 	if (session_plan(s, r, STAGE_CONNECT, "", q))
 		return NEXT_ASK;
@@ -60,7 +64,8 @@ session_helo(struct session *s, const char *helo)
 }
 
 enum next
-session_mail(struct session *s, const char *sender, const char *user)
+session_mail(struct session *s, const struct ruleset *r, const char *sender, const char *user,
+    int64_t bytes, struct request *q)
 {
 	if (s->pending)
 		return NEXT_REPLY;
@@ -68,17 +73,45 @@ session_mail(struct session *s, const char *sender, const char *user)
 	s->queue_id[0] = '\0';
 	snprintf(s->user, sizeof s->user, "%s", user);
 	/* here and not at abort: there is none after a milter's own refusal (doc/mta.md) */
-	s->message_counted = false;
+	s->message_counted = s->rejected = s->data = false;
 	s->greylist_message = false;
+	s->bytes = bytes;
+	/* who only tries recipients that do not exist gets no further than to the next message */
+	if (s->had_rejected && session_plan(s, r, STAGE_MAIL, "", q))
+		return NEXT_ASK;
 	return NEXT_CONTINUE;
 }
 
 enum next
-session_rcpt(struct session *s, const struct ruleset *r, const char *recipient,
+session_rcpt(struct session *s, const struct ruleset *r, const char *recipient, bool rejected,
     const char *queue_id, struct request *q)
 {
 	snprintf(s->queue_id, sizeof s->queue_id, "%s", queue_id);
+	s->rejected = rejected;
+	s->had_rejected = s->had_rejected || rejected;
 	return session_plan(s, r, STAGE_RCPT, recipient, q) ? NEXT_ASK : NEXT_CONTINUE;
+}
+
+void
+session_data(struct session *s, int64_t bytes)
+{
+	/* what was announced ends with the first byte that comes */
+	if (!s->data) {
+		s->data = true;
+		s->bytes = 0;
+	}
+	s->bytes += bytes;
+}
+
+enum next
+session_eom(struct session *s, const struct ruleset *r, struct request *q)
+{
+	s->rejected = false;
+	/* of the announced size alone nothing is charged: a message without a byte has none */
+	if (!s->data)
+		s->bytes = 0;
+	s->data = false;
+	return session_plan(s, r, STAGE_EOM, "", q) ? NEXT_ASK : NEXT_CONTINUE;
 }
 
 /* When the client is told what was decided at connect. */
@@ -103,13 +136,17 @@ session_judge(struct session *s, const struct ruleset *r, enum stage stage, cons
 	*v = judge(r, &f, q, a);
 	if (a != NULL && a->lease != 0)
 		s->lease = a->lease;
+	/* the MTA does not listen to what we say of a recipient that it refuses */
+	if (s->rejected && stage == STAGE_RCPT)
+		return NEXT_CONTINUE;
 	if (v->action != DO_ACCEPT && v->enforced) {
 		s->reply = *v->reply;
 		return stage == STAGE_CONNECT ? tell_at_connect(s, r, v) : NEXT_REPLY;
 	}
 	if (stage == STAGE_CONNECT)
 		return plan_done(r, &f) ? NEXT_DONE : NEXT_CONTINUE;
-	s->message_counted = true;
+	if (stage == STAGE_RCPT)
+		s->message_counted = true;
 	if (v->grey == GREY_PASSED || v->grey == GREY_KNOWN)
 		s->greylist_known = true;
 	/* with a 421 one decision covers the message; with a 451 each recipient has its own */

@@ -5,7 +5,7 @@
  * NEXT_ASK it carries the request to the store and comes back with session_judge(); what to
  * tell the client then stands in session.reply.
  *
- * One bounded struct, about 1.6 kB, owned by the engine; never used by two threads at once.
+ * One bounded struct, about 1.7 kB, owned by the engine; never used by two threads at once.
  */
 #ifndef WEIR_MILTER_SESSION_H
 #define WEIR_MILTER_SESSION_H
@@ -28,14 +28,20 @@ struct session {
 	struct plan_steps steps; /* what the MTA was asked to report; decided at negotiation */
 	struct addr client;
 	char name[SESSION_NAME_MAX + 1];
+	bool name_confirmed; /* the MTA says so: forward and reverse look-up agree */
 	char helo[SESSION_NAME_MAX + 1];
 	char sender[MAILBOX_MAX + 1];
 	char queue_id[SESSION_QUEUE_MAX + 1];
 	char user[USER_MAX + 1]; /* SASL login of the message; "" = none */
+	int64_t bytes; /* of the message: announced, from DATA on counted */
+	bool data; /* bytes are counted */
 	bool message_counted;
+	bool rejected; /* the recipient in question: the MTA refuses it itself */
+	bool had_rejected; /* ... and at least one before */
 	bool greylist_message; /* the decision for this message is taken */
 	bool greylist_known; /* ... for the whole session: the pool has passed */
 	bool pending; /* refused at connect, to be told later (reply is set) */
+	unsigned long engine; /* the engine's own flags */
 	uint64_t lease; /* store_release() it when the session ends; 0 = none */
 	struct reply reply;
 };
@@ -44,13 +50,19 @@ void session_init(struct session *s, const char *id, struct plan_steps steps);
 
 /* name: as the MTA gives it. q is filled when NEXT_ASK comes back. */
 enum next session_connect(struct session *s, const struct ruleset *r, const struct addr *client,
-    const char *name, struct request *q);
+    const char *name, bool confirmed, struct request *q);
 /* A refusal that waited is told here; no question of its own. */
 enum next session_helo(struct session *s, const char *helo);
-/* sender with or without angle brackets; user: SASL login or "". */
-enum next session_mail(struct session *s, const char *sender, const char *user);
+/* sender with or without angle brackets; user: SASL login or ""; bytes: announced, or 0. */
+enum next session_mail(struct session *s, const struct ruleset *r, const char *sender,
+    const char *user, int64_t bytes, struct request *q);
+/* rejected: the MTA refuses this recipient; session_judge() then never comes to NEXT_REPLY. */
 enum next session_rcpt(struct session *s, const struct ruleset *r, const char *recipient,
-    const char *queue_id, struct request *q);
+    bool rejected, const char *queue_id, struct request *q);
+/* So much more of the message has come. */
+void session_data(struct session *s, int64_t bytes);
+/* All of it has. */
+enum next session_eom(struct session *s, const struct ruleset *r, struct request *q);
 
 /* The question of the stage once more, after the ruleset has changed. False: nothing is left
  * to ask. recipient as given to session_rcpt(). */

@@ -25,6 +25,8 @@ reason_name(enum reason r)
 	    [REASON_BLOCKED] = "blocked",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
+	    [REASON_QUOTA] = "quota",
+	    [REASON_TRAP] = "trap",
 	    [REASON_GREYLIST] = "greylist",
 	    [REASON_NO_STORE] = "no-store",
 	};
@@ -41,6 +43,8 @@ grey_state_name(enum grey_state g)
 	    [GREY_EARLY] = "early",
 	    [GREY_PASSED] = "passed",
 	    [GREY_KNOWN] = "known",
+	    [GREY_EMBARGO] = "embargo",
+	    [GREY_CORRESPONDENT] = "correspondent",
 	};
 
 	return names[g];
@@ -61,13 +65,15 @@ answer_source_name(enum answer_source s)
 void
 judge_figures(const struct hit *h, const struct hit_answer *a, struct verdict *out)
 {
-	bool sessions = h->limit->count == COUNT_SESSIONS;
-
 	out->limit = h->limit;
-	out->reason = sessions ? REASON_SESSIONS : REASON_RATE;
+	out->reason = REASON_RATE;
+	if (h->limit->count == COUNT_SESSIONS)
+		out->reason = REASON_SESSIONS;
+	else if (h->limit->quota != 0)
+		out->reason = REASON_QUOTA;
 	/* up, so that what is over the limit also reads so */
 	out->used = (a->used + MICRO - 1) / MICRO;
-	out->of = sessions ? h->limit->max : h->limit->burst;
+	out->of = hit_ceiling(h);
 	out->retry_us = a->wait_us;
 }
 
@@ -96,10 +102,12 @@ judge_limits(const struct request *q, const struct answer *a, struct verdict *v)
 	unsigned worst = q->nhits;
 
 	for (unsigned i = 0; i < q->nhits; i++) {
-		if (!a->hits[i].over)
+		if (!a->hits[i].over || a->hits[i].skipped)
 			continue;
 		if (q->hits[i].limit->action == ACTION_LOG)
-			v->noted |= UINT32_C(1) << i;
+			v->noted |= UINT64_C(1) << i;
+		else if (q->hits[i].mode == HIT_NOTE)
+			continue; /* it has happened; the next question finds it */
 		else if (worst == q->nhits || worse(q, a, i, worst))
 			worst = i;
 	}
@@ -134,7 +142,12 @@ judge(
 	v.source = a->source;
 	v.grey = a->grey;
 	judge_limits(q, a, &v);
-	if (v.action == DO_ACCEPT && (a->grey == GREY_NEW || a->grey == GREY_EARLY)) {
+	if (v.action == DO_ACCEPT && a->blocked_us > 0) {
+		v.reason = REASON_TRAP;
+		v.retry_us = a->blocked_us;
+		say(&v, &r->block_reply);
+	}
+	if (v.action == DO_ACCEPT && grey_holds(a->grey)) {
 		v.reason = REASON_GREYLIST;
 		v.retry_us = a->grey_wait_us;
 		say(&v, &r->greylist.reply);

@@ -1,7 +1,6 @@
 /*
- * limit.c - the words of a limit, and the arithmetic of its bucket.
+ * limit.c - the words of a limit. What they must be as a whole: limit_finish.c.
  */
-#include <math.h>
 #include <string.h>
 
 #include "weir/entry.h"
@@ -14,6 +13,8 @@ static const char *const count_names[] = {
     [COUNT_SESSIONS] = "sessions",
     [COUNT_MESSAGES] = "messages",
     [COUNT_RECIPIENTS] = "recipients",
+    [COUNT_REJECTED] = "rejected-recipients",
+    [COUNT_BYTES] = "bytes",
     NULL,
 };
 static const char *const per_names[] = {
@@ -26,6 +27,15 @@ static const char *const per_names[] = {
     [PER_RECIPIENT] = "recipient",
     [PER_RECIPIENT_DOMAIN] = "recipient-domain",
     [PER_HELO] = "helo",
+    [PER_POOL] = "pool",
+    NULL,
+};
+static const char *const for_names[] = {
+    [FOR_EVERYONE] = "everyone",
+    [FOR_STRANGERS] = "strangers",
+    [FOR_KNOWN] = "known",
+    [FOR_AUTHENTICATED] = "authenticated",
+    [FOR_NETWORKS] = "networks",
     NULL,
 };
 static const char *const action_names[] = {
@@ -44,7 +54,13 @@ limit_count_name(enum limit_count c)
 const char *
 limit_per_name(enum limit_per p)
 {
-	return p == PER_POOL ? "pool" : per_names[p];
+	return per_names[p];
+}
+
+const char *
+limit_for_name(enum limit_for f)
+{
+	return for_names[f];
 }
 
 const char *
@@ -65,15 +81,18 @@ name_index(const char *const *names, const char *name)
 bool
 limit_per_is_client(enum limit_per p)
 {
-	return p == PER_ADDRESS || p == PER_NETWORK || p == PER_ALL;
+	return p == PER_ADDRESS || p == PER_NETWORK || p == PER_ALL || p == PER_POOL;
 }
 
 bool
 limit_name_valid(const char *name)
 {
+	/* fields of a record beside those of its limits (weir.redis(7)) */
+	static const char *const taken[] = {"first", "last", "ok", "refused", "rejected", "refusal",
+	    "known", "trust", "blocked", "triplets", "held", "waited", NULL};
 	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
 
-	return len > 0 && len <= LIMIT_NAME_MAX && name[len] == '\0';
+	return name_index(taken, name) < 0 && len > 0 && len <= LIMIT_NAME_MAX && name[len] == '\0';
 }
 
 void
@@ -99,7 +118,9 @@ set_count(struct limit *l, const char *value, char *err, size_t errlen)
 
 	if (i < 0)
 		return err_set(err, errlen,
-		    "count is one of connections, sessions, messages, recipients", NULL);
+		    "count is one of connections, sessions, messages, recipients, "
+		    "rejected-recipients, bytes",
+		    NULL);
 	l->count = (enum limit_count)i;
 	l->count_given = true;
 	return true;
@@ -112,8 +133,8 @@ set_per(struct limit *l, const char *value, char *err, size_t errlen)
 
 	if (i < 0)
 		return err_set(err, errlen,
-		    "per is one of address, network, all, user, sender, sender-domain, recipient, "
-		    "recipient-domain, helo",
+		    "per is one of address, network, pool, all, user, sender, sender-domain, "
+		    "recipient, recipient-domain, helo",
 		    NULL);
 	l->per = (enum limit_per)i;
 	return true;
@@ -130,31 +151,122 @@ set_action(struct limit *l, const char *value, char *err, size_t errlen)
 	return true;
 }
 
+/* Networks, or a word; both fields are left alone on false. */
 static bool
-set_rate(struct limit *l, const char *value, char *err, size_t errlen)
+set_for(struct limit *l, const char *value, char *err, size_t errlen)
 {
-	if (!units_rate(value, &l->rate, &l->period_us))
-		return err_set(err, errlen,
-		    "rate is a number and a period of at least 1 s, such as 60/1m", NULL);
+	int i = name_index(for_names, value);
+	struct net nets[LIMIT_NETS_MAX];
+	char text[NET_TEXT_MAX];
+	uint8_t n = 0;
+
+	if (i >= 0 && i != FOR_NETWORKS) {
+		l->whom = (enum limit_for)i;
+		l->nnets = 0;
+		return true;
+	}
+	while (*(value += strspn(value, ", ")) != '\0') {
+		size_t len = strcspn(value, ", ");
+
+		if (n == LIMIT_NETS_MAX)
+			return err_set(err, errlen, "for takes at most 8 networks", NULL);
+		if (len < sizeof text) {
+			memcpy(text, value, len);
+			text[len] = '\0';
+		}
+		if (len >= sizeof text || !net_parse(text, &nets[n++]))
+			return err_set(err, errlen,
+			    "for is everyone, strangers, known, authenticated, or networks without "
+			    "host bits such as \"192.0.2.0/24 2001:db8::/32\"",
+			    NULL);
+		value += len;
+	}
+	if (n == 0)
+		return err_set(err, errlen, "for is empty", NULL);
+	l->whom = FOR_NETWORKS;
+	l->nnets = n;
+	memcpy(l->nets, nets, n * sizeof nets[0]);
+	return true;
+}
+
+/* "/56*4 /48*16": ever wider, and ever more. "off" takes it away. */
+static bool
+set_ladder(struct limit *l, const char *value, char *err, size_t errlen)
+{
+	static const char form[] = "ladder is written as \"/56*4 /48*16\": at most two IPv6 "
+				   "networks from /127 to /16, each wider than the one before and "
+				   "with a larger factor from 2 to 1000, or off";
+	struct rung rungs[LADDER_MAX];
+	struct rung last = {.bits = 128, .times = 1};
+	uint8_t n = 0;
+
+	if (strcmp(value, "off") == 0) {
+		l->nrungs = 0;
+		return true;
+	}
+	while (*(value += strspn(value, ", ")) != '\0') {
+		int64_t bits, times;
+
+		if (n == LADDER_MAX || *value++ != '/' || !units_scan(&value, 127, &bits) ||
+		    *value++ != '*' || !units_scan(&value, 1000, &times) ||
+		    (*value != '\0' && strchr(", ", *value) == NULL) || bits < 16 ||
+		    bits >= last.bits || times <= last.times)
+			return err_set(err, errlen, form, NULL);
+		last = rungs[n++] = (struct rung){(uint8_t)bits, (uint16_t)times};
+	}
+	if (n == 0)
+		return err_set(err, errlen, form, NULL);
+	l->nrungs = n;
+	memcpy(l->rungs, rungs, n * sizeof rungs[0]);
+	return true;
+}
+
+enum { GAVE_RATE = 1, GAVE_QUOTA = 2 };
+
+/* A quota takes the place of the rate of the layer below, and the other way round; in one layer
+ * only one of them can be meant. */
+static bool
+one_kind(struct limit *l, unsigned given, char *err, size_t errlen)
+{
+	l->gave |= (uint8_t)given;
+	if (l->gave == (GAVE_RATE | GAVE_QUOTA))
+		return err_set(
+		    err, errlen, "a limit has a rate or a quota: for both make two limits", NULL);
+	if (given == GAVE_RATE)
+		l->quota = l->window_us = 0;
+	else {
+		l->rate = l->period_us = l->burst = 0;
+		l->burst_given = false;
+	}
 	return true;
 }
 
 static bool
-set_positive(int64_t *field, const char *name, const char *value, char *err, size_t errlen)
+set_rate(struct limit *l, const char *value, char *err, size_t errlen)
 {
-	int64_t n;
+	if (!units_rate(value, LIMIT_FIGURE_MAX, &l->rate, &l->period_us, &l->sized))
+		return err_set(err, errlen,
+		    "rate is a number and a period of at least 1 s, such as 60/1m", NULL);
+	return one_kind(l, GAVE_RATE, err, errlen);
+}
 
-	if (!units_count(value, &n) || n < 1)
-		return err_set(err, errlen, name, " is a whole number from 1 to 1000000000", NULL);
-	*field = n;
-	return true;
+static bool
+set_quota(struct limit *l, const char *value, char *err, size_t errlen)
+{
+	if (!units_rate(value, QUOTA_FIGURE_MAX, &l->quota, &l->window_us, &l->sized))
+		return err_set(err, errlen,
+		    "quota is a number and a time of at least 1 s, such as 1000/1d", NULL);
+	return one_kind(l, GAVE_QUOTA, err, errlen);
 }
 
 static bool
 set_burst(struct limit *l, const char *value, char *err, size_t errlen)
 {
-	if (!set_positive(&l->burst, "burst", value, err, errlen))
-		return false;
+	int64_t n;
+
+	if (!units_figure(value, LIMIT_FIGURE_MAX, &n, &l->sized))
+		return err_set(err, errlen, "burst is a whole number from 1 to 1000000000", NULL);
+	l->burst = n;
 	l->burst_given = true;
 	return true;
 }
@@ -162,7 +274,12 @@ set_burst(struct limit *l, const char *value, char *err, size_t errlen)
 static bool
 set_max(struct limit *l, const char *value, char *err, size_t errlen)
 {
-	return set_positive(&l->max, "max", value, err, errlen);
+	int64_t n;
+
+	if (!units_count(value, &n) || n < 1)
+		return err_set(err, errlen, "max is a whole number from 1 to 1000000000", NULL);
+	l->max = n;
+	return true;
 }
 
 static bool
@@ -196,8 +313,11 @@ static const struct {
 } words[] = {
     {"count", set_count},
     {"per", set_per},
+    {"for", set_for},
+    {"ladder", set_ladder},
     {"rate", set_rate},
     {"burst", set_burst},
+    {"quota", set_quota},
     {"max", set_max},
     {"action", set_action},
     {"reply", set_reply},
@@ -212,8 +332,8 @@ limit_set(struct limit *l, const char *key, const char *value, char *err, size_t
 		if (strcmp(key, words[i].key) == 0)
 			return words[i].set(l, value, err, errlen);
 	return err_set(err, errlen,
-	    "unknown word; a limit has count, per, rate, burst, max, strict, action, reply, "
-	    "enabled",
+	    "unknown word; a limit has count, per, for, ladder, rate, burst, quota, max, strict, "
+	    "action, reply, enabled",
 	    NULL);
 }
 
@@ -223,6 +343,7 @@ limit_set_words(struct limit *l, const char *text, char *err, size_t errlen)
 	struct limit changed = *l;
 	char key[16], value[REPLY_TEXT_MAX + 32];
 
+	changed.gave = 0;
 	text += strspn(text, " ");
 	if (*text == '\0')
 		return err_set(err, errlen, "empty", NULL);
@@ -235,126 +356,7 @@ limit_set_words(struct limit *l, const char *text, char *err, size_t errlen)
 		if (!limit_set(&changed, key, value, err, errlen))
 			return false;
 	}
+	changed.gave = 0;
 	*l = changed;
 	return true;
-}
-
-/* --- the whole ----------------------------------------------------------------------------- */
-
-/* 4.7.0 and "too many" are Postfix's own words at connect; 4.7.1 is policy (RFC 3463). */
-static const struct {
-	const char *xcode, *text;
-} stock_replies[] = {
-    [COUNT_CONNECTIONS] = {"4.7.0", "Too many connections from your address, try again later"},
-    [COUNT_SESSIONS] = {"4.7.0", "Too many open sessions from your address, try again later"},
-    [COUNT_MESSAGES] = {"4.7.1", "Too many messages, try again later"},
-    [COUNT_RECIPIENTS] = {"4.7.1", "Too many recipients, try again later"},
-};
-
-static void
-stock_reply(struct limit *l)
-{
-	strcpy(l->reply.code, l->action == ACTION_DEFER ? "451" : "421");
-	strcpy(l->reply.xcode, stock_replies[l->count].xcode);
-	strcpy(l->reply.text, stock_replies[l->count].text);
-}
-
-/* Whether what is counted is known for the one it is counted for. */
-static bool
-senseful(const struct limit *l, char *err, size_t errlen)
-{
-	if (limit_at_connect(l) && !limit_per_is_client(l->per))
-		return err_set(err, errlen, limit_count_name(l->count),
-		    " are counted at connect, where only the address is known: per is address, "
-		    "network or all",
-		    NULL);
-	if (l->count == COUNT_MESSAGES &&
-	    (l->per == PER_RECIPIENT || l->per == PER_RECIPIENT_DOMAIN))
-		return err_set(err, errlen, "a message has many recipients: count recipients per ",
-		    limit_per_name(l->per), NULL);
-	return true;
-}
-
-bool
-limit_finish(struct limit *l, char *err, size_t errlen)
-{
-	if (!l->enabled)
-		return true;
-	if (!l->count_given)
-		return err_set(err, errlen, "says no count (what it counts)", NULL);
-	if (!senseful(l, err, errlen))
-		return false;
-	if (l->count == COUNT_SESSIONS) {
-		if (l->max == 0)
-			return err_set(err, errlen, "a limit of sessions needs max", NULL);
-		if (l->strict)
-			return err_set(err, errlen,
-			    "strict is for rates: a session that is refused is not open", NULL);
-		if (l->rate != 0 || l->burst_given)
-			return err_set(
-			    err, errlen, "a limit of sessions has max, not rate or burst", NULL);
-	} else {
-		if (l->rate == 0)
-			return err_set(err, errlen, "a limit of ", limit_count_name(l->count),
-			    " needs a rate", NULL);
-		if (l->max != 0)
-			return err_set(err, errlen, "max is for sessions; ",
-			    limit_count_name(l->count), " have rate and burst", NULL);
-		if (!l->burst_given)
-			l->burst = l->rate;
-		if (limit_drain_us(l) >= UNITS_DURATION_MAX)
-			return err_set(err, errlen,
-			    "at this rate the burst would take over a year to drain", NULL);
-	}
-	if (!l->reply_given)
-		stock_reply(l);
-	else if (l->action == ACTION_REFUSE && !reply_closes(&l->reply))
-		return err_set(err, errlen,
-		    "action=refuse ends the session, so its reply is a 421; for a 451 or 452 say "
-		    "action=defer",
-		    NULL);
-	else if (l->action == ACTION_DEFER && reply_closes(&l->reply))
-		return err_set(err, errlen,
-		    "a 421 ends the session: say action=refuse, or give action=defer a 451 or 452",
-		    NULL);
-	return true;
-}
-
-int64_t
-limit_drain_us(const struct limit *l)
-{
-	int64_t full = l->burst * MICRO * (l->strict ? STRICT_BURSTS : 1);
-
-	return l->rate == 0 ? 0 : bucket_wait(full, l->rate, l->period_us);
-}
-
-bool
-limit_at_connect(const struct limit *l)
-{
-	return l->count == COUNT_CONNECTIONS || l->count == COUNT_SESSIONS;
-}
-
-/* --- the bucket ---------------------------------------------------------------------------- */
-
-int64_t
-bucket_drained(int64_t level, int64_t dt_us, int64_t rate, int64_t period_us)
-{
-	double gone;
-
-	if (dt_us <= 0)
-		return level;
-	/* store/lua/ask.lua does the same operations in the same order */
-	gone = floor((double)dt_us * (double)rate * 1000000.0 / (double)period_us);
-	return gone >= (double)level ? 0 : level - (int64_t)gone;
-}
-
-int64_t
-bucket_wait(int64_t excess, int64_t rate, int64_t period_us)
-{
-	double wait;
-
-	if (excess <= 0)
-		return 0;
-	wait = ceil((double)excess * (double)period_us / ((double)rate * 1000000.0));
-	return wait < (double)UNITS_DURATION_MAX ? (int64_t)wait : UNITS_DURATION_MAX;
 }

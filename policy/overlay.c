@@ -57,7 +57,9 @@ read_limit(const struct ruleset *r, const char *field, const char *words, struct
 		limit_init(out, name);
 	else
 		return err_set(err, errlen, "too many limits (at most 16)", NULL);
-	return limit_set_words(out, words, err, errlen) && limit_finish(out, err, errlen);
+	if (!limit_set_words(out, words, err, errlen) || !limit_finish(out, err, errlen))
+		return false;
+	return ruleset_ladders_fit(r, out) || err_set(err, errlen, LADDERS_TOO_WIDE, NULL);
 }
 
 /* "WHO NAME". What a limit counts, and per what, is the same for all. */
@@ -86,6 +88,9 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 		return false;
 	if (out->count != l->count || out->per != l->per)
 		return err_set(err, errlen, "an override cannot change count or per", NULL);
+	if (out->nrungs != l->nrungs ||
+	    memcmp(out->rungs, l->rungs, l->nrungs * sizeof l->rungs[0]) != 0)
+		return err_set(err, errlen, "an override cannot change the ladder", NULL);
 	if (who->is_user && limit_at_connect(out))
 		return err_set(err, errlen,
 		    "at connect nobody is authenticated yet: override it for an address", NULL);

@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "weir/pool.h"
 #include "weir/request.h"
 #include "weir/units.h"
 
@@ -18,6 +19,7 @@ stage_name(enum stage s)
 	    [STAGE_HELO] = "helo",
 	    [STAGE_MAIL] = "mail",
 	    [STAGE_RCPT] = "rcpt",
+	    [STAGE_EOM] = "eom",
 	};
 
 	return names[s];
@@ -93,22 +95,31 @@ mask_bits(const struct ruleset *r, enum limit_per kind, const struct addr *clien
 	return kind == PER_ADDRESS ? r->address_v6 : r->network_v6;
 }
 
-/* "{TAG}" or "{TAG}:TEXT"; both parts are at most NET_TEXT_MAX, so it always fits. */
+/* What one site of the world is given (RFC 6177). The tag of every key of an IPv6 client, so that
+ * a ladder, which may come and go, changes no key. */
+#define SITE_BITS 48
+
+static unsigned
+tag_bits(const struct ruleset *r, const struct addr *client)
+{
+	unsigned address = mask_bits(r, PER_ADDRESS, client);
+	unsigned bits = mask_bits(r, PER_NETWORK, client);
+
+	if (address < bits)
+		bits = address;
+	return client->family == ADDR_V6 && SITE_BITS < bits ? SITE_BITS : bits;
+}
+
+/* "{TAG}" or "{TAG}:TEXT" of the client's network of `own` bits; both parts are at most
+ * NET_TEXT_MAX, so it always fits. */
 static void
-client_key(
-    const struct ruleset *r, enum limit_per kind, const struct addr *client, char out[NET_KEY_MAX])
+client_key(const struct ruleset *r, unsigned own, const struct addr *client, char out[NET_KEY_MAX])
 {
 	char tag[NET_TEXT_MAX], text[NET_TEXT_MAX];
-	unsigned address = mask_bits(r, PER_ADDRESS, client);
-	unsigned network = mask_bits(r, PER_NETWORK, client);
-	unsigned own = mask_bits(r, kind, client);
+	unsigned bits = tag_bits(r, client);
 	struct net n;
 
-	if (kind == PER_ALL) {
-		strcpy(out, "{all}");
-		return;
-	}
-	n = net_of(client, address < network ? address : network);
+	n = net_of(client, bits < own ? bits : own);
 	net_format(&n, tag);
 	n = net_of(client, own);
 	net_format(&n, text);
@@ -125,8 +136,12 @@ client_key(
 static int64_t
 record_ttl(const struct ruleset *r, enum limit_per kind)
 {
-	int64_t ttl = kind == PER_POOL ? r->greylist.keep_us : RECORD_TTL_MIN;
+	int64_t ttl = RECORD_TTL_MIN;
 
+	if (kind == PER_POOL && r->greylist.enabled && r->greylist.keep_us > ttl)
+		ttl = r->greylist.keep_us;
+	if (kind == PER_POOL && ruleset_learns(r) && 2 * r->trust.keep_us > ttl)
+		ttl = 2 * r->trust.keep_us;
 	for (unsigned i = 0; i < r->nlimits; i++)
 		if (r->limits[i].enabled && r->limits[i].per == kind &&
 		    limit_drain_us(&r->limits[i]) > ttl)
@@ -141,8 +156,18 @@ plan_client_record(
     const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out)
 {
 	out->kind = kind;
-	client_key(r, kind, client, out->key);
+	if (kind == PER_ALL)
+		strcpy(out->key, "{all}");
+	else
+		client_key(r, mask_bits(r, kind, client), client, out->key);
 	out->ttl_us = record_ttl(r, kind);
+}
+
+static void
+mailbox_key(const char *text, char out[MAILBOX_KEY_MAX])
+{
+	out[0] = '{';
+	strcpy(text_part(out + 1, text), "}");
 }
 
 /* What stands behind the last '@'; "" when there is none. */
@@ -157,30 +182,38 @@ domain_of(const char *address)
 bool
 plan_record(const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out)
 {
+	char folded[MAILBOX_MAX + 1], pool[POOL_NAME_MAX + 1];
 	const char *text = "";
 
 	switch (kind) {
 	case PER_ADDRESS:
 	case PER_NETWORK:
 	case PER_ALL:
-	case PER_POOL:
 	case PERS:
+		plan_client_record(r, kind, &f->client, out);
+		return true;
+	case PER_POOL:
+		if (f->name[0] != '\0' && pool_name(r->psl, &f->client, f->name, pool)) {
+			text = pool;
+			break;
+		}
 		plan_client_record(r, kind, &f->client, out);
 		return true;
 	case PER_USER:
 		text = f->user;
 		break;
 	case PER_SENDER:
-		text = f->sender[0] != '\0' ? f->sender : "<>";
+		text =
+		    f->sender[0] != '\0' ? fold_mailbox(&r->fold, true, f->sender, folded) : "<>";
 		break;
 	case PER_SENDER_DOMAIN:
-		text = domain_of(f->sender);
+		text = domain_of(fold_mailbox(&r->fold, true, f->sender, folded));
 		break;
 	case PER_RECIPIENT:
-		text = f->recipient;
+		text = fold_mailbox(&r->fold, false, f->recipient, folded);
 		break;
 	case PER_RECIPIENT_DOMAIN:
-		text = domain_of(f->recipient);
+		text = domain_of(fold_mailbox(&r->fold, false, f->recipient, folded));
 		break;
 	case PER_HELO:
 		text = f->helo;
@@ -189,8 +222,7 @@ plan_record(const struct ruleset *r, enum limit_per kind, const struct facts *f,
 	if (text[0] == '\0')
 		return false;
 	out->kind = kind;
-	out->key[0] = '{';
-	strcpy(text_part(out->key + 1, text), "}");
+	mailbox_key(text, out->key);
 	out->ttl_us = record_ttl(r, kind);
 	return true;
 }
@@ -202,33 +234,133 @@ static uint8_t
 request_record(
     const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
 {
+	/* of the client's networks the first is the one of its kind, the others are rungs */
 	for (unsigned i = 0; i < q->nrecords; i++)
-		if (q->records[i].kind == kind)
+		if (q->records[i].kind == kind && q->bits[i] == 0)
 			return (uint8_t)i;
 	if (!plan_record(r, kind, f, &q->records[q->nrecords]))
 		return NO_RECORD;
+	q->bits[q->nrecords] = 0;
+	return (uint8_t)q->nrecords++;
+}
+
+/* The same for a wider network of a ladder. */
+static uint8_t
+rung_record(const struct ruleset *r, const struct facts *f, unsigned bits, struct request *q)
+{
+	struct record *new = &q->records[q->nrecords];
+
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (q->bits[i] == bits)
+			return (uint8_t)i;
+	if (q->nrecords == REQUEST_RECORDS_MAX)
+		return NO_RECORD; /* not with a ruleset whose ladders fit */
+	new->kind = PER_NETWORK;
+	client_key(r, bits, &f->client, new->key);
+	new->ttl_us = record_ttl(r, PER_ADDRESS);
+	if (record_ttl(r, PER_NETWORK) > new->ttl_us)
+		new->ttl_us = record_ttl(r, PER_NETWORK);
+	q->bits[q->nrecords] = (uint8_t)bits;
 	return (uint8_t)q->nrecords++;
 }
 
 /* --- limits -------------------------------------------------------------------------------- */
 
-/* What this question costs a limit; 0 = the limit has no part in it. A message is counted at
- * its first recipient: before, the MTA may still refuse all of it, and greylisting comes first. */
-static int64_t
-hit_cost(const struct limit *l, const struct facts *f)
+/* What this question costs a limit, and how; cost 0 = the limit has no part in it. */
+struct cost {
+	int64_t things;
+	enum hit_mode mode;
+};
+
+/*
+ * A message is counted at its first recipient: before, the MTA may still refuse all of it, and
+ * greylisting comes first. Its bytes are known at its end; where the client announced them
+ * (RFC 1870), what would not fit is refused before it is sent. What the MTA rejected has
+ * happened: it is noted then, and looked at wherever the client can be told.
+ */
+static struct cost
+limit_cost(const struct limit *l, const struct facts *f)
 {
-	if (!l->enabled)
-		return 0;
+	bool rcpt = f->stage == STAGE_RCPT && !f->rejected;
+	/* a shadow is charged by itself; it has no second question to be asked */
+	bool probes = l->action != ACTION_LOG;
+
 	switch (l->count) {
 	case COUNT_CONNECTIONS:
 	case COUNT_SESSIONS:
-		return f->stage == STAGE_CONNECT;
+		return (struct cost){f->stage == STAGE_CONNECT, HIT_CHARGE};
 	case COUNT_MESSAGES:
-		return f->stage == STAGE_RCPT && !f->message_counted;
+		return (struct cost){rcpt && !f->message_counted, HIT_CHARGE};
 	case COUNT_RECIPIENTS:
-		return f->stage == STAGE_RCPT;
+		return (struct cost){rcpt, HIT_CHARGE};
+	case COUNT_REJECTED:
+		if (f->stage == STAGE_RCPT && f->rejected)
+			return (struct cost){1, HIT_NOTE};
+		return (struct cost){probes && f->stage != STAGE_EOM, HIT_PROBE};
+	case COUNT_BYTES:
+		if (f->stage == STAGE_EOM)
+			return (struct cost){f->bytes, HIT_CHARGE};
+		return (struct cost){
+		    probes && rcpt && !f->message_counted ? f->bytes : 0, HIT_PROBE};
+	case COUNTS:
+		break;
 	}
-	return 0;
+	return (struct cost){0, HIT_CHARGE};
+}
+
+/* As far as it can be told without a store. */
+static bool
+limit_is_for(const struct limit *l, const struct facts *f)
+{
+	bool authenticated = f->user[0] != '\0';
+
+	switch (l->whom) {
+	case FOR_EVERYONE:
+	case FOR_KNOWN:
+		return true;
+	case FOR_STRANGERS:
+		return !authenticated;
+	case FOR_AUTHENTICATED:
+		return authenticated;
+	case FOR_NETWORKS:
+		break;
+	}
+	for (unsigned i = 0; i < l->nnets; i++)
+		if (net_contains(&l->nets[i], &f->client))
+			return true;
+	return false;
+}
+
+static void
+add_hit(struct request *q, const struct limit *l, struct cost cost, unsigned times, uint8_t record)
+{
+	/* without a login, a domain, a HELO nothing is counted per such */
+	if (record == NO_RECORD || q->nhits == REQUEST_HITS_MAX)
+		return;
+	q->hits[q->nhits++] = (struct hit){.limit = l,
+	    .record = record,
+	    .mode = cost.mode,
+	    .times = (uint16_t)times,
+	    .cost = cost.things};
+	/* a message larger than the limit is one, however large: figures stay within bounds */
+	if (cost.things > limit_ceiling(l) * times + 1)
+		q->hits[q->nhits - 1].cost = limit_ceiling(l) * times + 1;
+}
+
+/* A HELO, a login are those of the last command before; at connect there is none, and a limit
+ * per such has no record. */
+static void
+plan_limit(const struct ruleset *r, const struct facts *f, const struct limit *l, struct request *q)
+{
+	struct cost cost = limit_cost(l, f);
+
+	if (!l->enabled || cost.things <= 0 || !limit_is_for(l, f))
+		return;
+	add_hit(q, l, cost, 1, request_record(r, f, l->per, q));
+	for (unsigned i = 0; i < l->nrungs && f->client.family == ADDR_V6; i++)
+		if (l->rungs[i].bits < mask_bits(r, l->per, &f->client))
+			add_hit(
+			    q, l, cost, l->rungs[i].times, rung_record(r, f, l->rungs[i].bits, q));
 }
 
 static void
@@ -236,21 +368,33 @@ plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	/* always first: it keeps the client's totals and its last refusal, whatever is charged */
 	(void)request_record(r, f, PER_ADDRESS, q);
-	for (unsigned i = 0; i < r->nlimits; i++) {
-		const struct limit *l =
-		    exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user);
-		int64_t cost = hit_cost(l, f);
-		struct hit *h = &q->hits[q->nhits];
+	for (unsigned i = 0; i < r->nlimits; i++)
+		plan_limit(
+		    r, f, exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user), q);
+}
 
-		if (cost == 0)
-			continue;
-		h->limit = l;
-		h->cost = cost;
-		h->record = request_record(r, f, l->per, q);
-		/* without a login, a domain, a HELO nothing is counted per such */
-		if (h->record != NO_RECORD)
-			q->nhits++;
-	}
+/* --- the pool ------------------------------------------------------------------------------ */
+
+/* Asked where a verdict can hang on it, and where something is learnt. */
+static void
+plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
+{
+	struct pool_question *p = &q->pool;
+
+	/* who is authenticated is known by himself, and earns nothing for his address */
+	if (f->stage == STAGE_EOM || f->user[0] != '\0')
+		return;
+	p->event = TRUST_LOOK;
+	if (f->stage == STAGE_RCPT && f->rejected)
+		p->event = TRUST_REJECTED;
+	else if (f->stage == STAGE_RCPT && !f->message_counted)
+		p->event = TRUST_MESSAGE;
+	p->asked = ruleset_needs_trust(r) || (p->event != TRUST_LOOK && ruleset_learns(r));
+	if (!p->asked)
+		return;
+	p->record = request_record(r, f, PER_POOL, q);
+	p->rule = r->trust;
+	p->passed_us = r->greylist.enabled ? r->greylist.keep_us : 0;
 }
 
 /* --- greylisting --------------------------------------------------------------------------- */
@@ -278,12 +422,22 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
 	struct grey_question *ask = &q->grey;
+	char folded[MAILBOX_MAX + 1], sender[MAILBOX_MAX + 1];
+	const char *recipient;
 	char *p;
 
-	if (!g->enabled || f->stage != STAGE_RCPT || f->user[0] != '\0' || f->greylist_done ||
-	    free_recipient(f->recipient))
+	if (!g->enabled || f->stage != STAGE_RCPT || f->rejected || f->user[0] != '\0' ||
+	    f->greylist_done)
+		return;
+	recipient = fold_mailbox(&r->fold, false, f->recipient, folded);
+	if (free_recipient(recipient))
 		return;
 	ask->asked = true;
+	ask->embargo = g->embargo;
+	ask->embargo_us = g->embargo_us;
+	ask->correspondents = g->correspondents && f->sender[0] != '\0';
+	if (ask->correspondents)
+		mailbox_key(fold_mailbox(&r->fold, true, f->sender, sender), ask->sender);
 	ask->observed = r->observe;
 	ask->when_down = g->hold_when_down;
 	ask->record = request_record(r, f, PER_POOL, q);
@@ -293,12 +447,33 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	strcpy(ask->key, q->records[ask->record].key);
 	p = ask->key + strlen(ask->key);
 	*p++ = ' ';
-	p = text_part(p, f->sender);
+	p = text_part(p, fold_mailbox(&r->fold, true, f->sender, sender));
 	*p++ = ' ';
-	text_part(p, f->recipient);
+	text_part(p, recipient);
+}
+
+/* Who sends mail to somebody expects an answer (RFC 6647 leaves it to the site). Seen where
+ * users submit through a weir that shares its store with the one that greylists. */
+static void
+plan_wrote(const struct ruleset *r, const struct facts *f, struct request *q)
+{
+	const struct greylist *g = &r->greylist;
+	char folded[MAILBOX_MAX + 1];
+
+	if (!g->enabled || !g->correspondents || f->stage != STAGE_RCPT || f->rejected ||
+	    f->user[0] == '\0' || f->recipient[0] == '\0')
+		return;
+	q->wrote_us = g->keep_us;
+	mailbox_key(fold_mailbox(&r->fold, false, f->recipient, folded), q->wrote);
 }
 
 /* --- the whole ----------------------------------------------------------------------------- */
+
+static bool
+wants_answer(const struct request *q)
+{
+	return q->nhits > 0 || q->grey.asked || q->pool.asked || q->wrote_us > 0;
+}
 
 bool
 plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
@@ -306,7 +481,10 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 	q->deadline_us = 0;
 	q->peek = false;
 	q->nrecords = q->nhits = 0;
-	q->grey.asked = false;
+	q->grey.asked = q->pool.asked = false;
+	q->pool.block_us = 0;
+	q->wrote_us = 0;
+	q->rejected = f->stage == STAGE_RCPT && f->rejected;
 	memcpy(q->generation, r->generation, sizeof q->generation);
 	if (ruleset_blocked(r, &f->client, f->user))
 		return false;
@@ -318,8 +496,10 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 		return true;
 	}
 	plan_hits(r, f, q);
+	plan_pool(r, f, q);
 	plan_greylist(r, f, q);
-	return q->nhits > 0 || q->grey.asked;
+	plan_wrote(r, f, q);
+	return wants_answer(q);
 }
 
 struct plan_steps
@@ -335,7 +515,13 @@ plan_steps(const struct ruleset *r)
 			continue;
 		if (l->per == PER_HELO)
 			s.helo = true;
-		if (!limit_at_connect(l)) {
+		if (l->per == PER_POOL)
+			s.name = true;
+		if (l->count == COUNT_REJECTED)
+			s.rejected = true;
+		if (l->count == COUNT_BYTES)
+			s.bytes = true;
+		if (!limit_at_connect(l) && l->count != COUNT_REJECTED) {
 			s.rcpt = true;
 			continue;
 		}
@@ -347,6 +533,10 @@ plan_steps(const struct ruleset *r)
 		if (l->action == ACTION_DEFER)
 			s.mail = true;
 	}
+	if (ruleset_learns(r))
+		s.name = s.rejected = true;
+	if (s.rejected || s.bytes)
+		s.rcpt = true;
 	/* without MAIL nobody knows where a message begins, nor who is authenticated */
 	if (s.rcpt)
 		s.mail = true;

@@ -39,6 +39,14 @@ ruleset_defaults(struct ruleset *r)
 	r->greylist.delay_us = 5 * MINUTE;
 	r->greylist.window_us = DAY;
 	r->greylist.keep_us = 35 * DAY;
+	/* a pool that never passes cannot have more waiting than this: Redis' memory is bounded,
+	 * and one that does pass is not asked any more */
+	r->greylist.embargo = 1000;
+	r->greylist.embargo_us = 60 * MINUTE;
+	r->trust.messages = 20;
+	r->trust.over_us = 7 * DAY;
+	r->trust.keep_us = 35 * DAY;
+	r->trap_us = 60 * MINUTE;
 	(void)reply_parse(
 	    "421 4.7.1 Greylisted, please try again later", &r->greylist.reply, err, sizeof err);
 	for (size_t i = 0; i < sizeof builtin_limits / sizeof builtin_limits[0]; i++) {
@@ -71,6 +79,49 @@ ruleset_limit_add(struct ruleset *r, const char *name)
 	return l;
 }
 
+static bool
+add_width(uint8_t widths[LADDER_WIDTHS_MAX], unsigned *n, uint8_t bits)
+{
+	for (unsigned i = 0; i < *n; i++)
+		if (widths[i] == bits)
+			return true;
+	if (*n == LADDER_WIDTHS_MAX)
+		return false;
+	widths[(*n)++] = bits;
+	return true;
+}
+
+bool
+ruleset_ladders_fit(const struct ruleset *r, const struct limit *l)
+{
+	uint8_t widths[LADDER_WIDTHS_MAX];
+	unsigned n = 0;
+	bool fits = true;
+
+	for (unsigned k = 0; k < l->nrungs; k++)
+		fits = fits && add_width(widths, &n, l->rungs[k].bits);
+	for (unsigned i = 0; i < r->nlimits; i++)
+		for (unsigned k = 0; k < r->limits[i].nrungs; k++)
+			if (strcmp(r->limits[i].name, l->name) != 0)
+				fits = fits && add_width(widths, &n, r->limits[i].rungs[k].bits);
+	return fits;
+}
+
+bool
+ruleset_needs_trust(const struct ruleset *r)
+{
+	for (unsigned i = 0; i < r->nlimits; i++)
+		if (limit_wants_trust(&r->limits[i]))
+			return true;
+	return false;
+}
+
+bool
+ruleset_learns(const struct ruleset *r)
+{
+	return r->learn || r->greylist.enabled || ruleset_needs_trust(r);
+}
+
 /* RFC 5321 4.5.4.1 lets a sender wait 30 minutes and more between tries: a window that ends
  * earlier would lock correct senders out for ever. */
 #define GREY_WINDOW_SLACK (30 * MINUTE)
@@ -90,6 +141,18 @@ greylist_finish(const struct greylist *g, char *err, size_t errlen)
 	return true;
 }
 
+/* Half of what fades while it is earned could never be earned. */
+bool
+trust_finish(const struct trust_rule *t, char *err, size_t errlen)
+{
+	if (t->messages != 0 && t->keep_us < 2 * t->over_us)
+		return err_set(err, errlen,
+		    "known: keep must be at least twice as long as over: what is earned fades in "
+		    "it",
+		    NULL);
+	return true;
+}
+
 bool
 ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 {
@@ -98,7 +161,11 @@ ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 	for (unsigned i = 0; i < r->nlimits; i++)
 		if (!limit_finish(&r->limits[i], why, sizeof why))
 			return err_set(err, errlen, "limit ", r->limits[i].name, ": ", why, NULL);
-	return greylist_finish(&r->greylist, err, errlen);
+	for (unsigned i = 0; i < r->nlimits; i++)
+		if (!ruleset_ladders_fit(r, &r->limits[i]))
+			return err_set(
+			    err, errlen, "limit ", r->limits[i].name, ": ", LADDERS_TOO_WIDE, NULL);
+	return greylist_finish(&r->greylist, err, errlen) && trust_finish(&r->trust, err, errlen);
 }
 
 bool

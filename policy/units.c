@@ -100,11 +100,51 @@ units_count(const char *text, int64_t *n)
 }
 
 bool
-units_rate(const char *text, int64_t *n, int64_t *period_us)
+units_scan(const char **text, int64_t max, int64_t *n)
+{
+	return scan_number(text, max, n);
+}
+
+/* A number, and k, M or G behind it where bytes are counted. */
+static bool
+scan_figure(const char **text, int64_t max, int64_t *n, bool *sized)
+{
+	char unit[2] = "";
+	int64_t v, factor;
+
+	if (!scan_number(text, max, &v))
+		return false;
+	if (**text != '\0' && strchr("kKmMgG", **text) != NULL)
+		unit[0] = *(*text)++;
+	if (!scan_unit(unit, size_units, &factor) || v > max / factor || v < 1)
+		return false;
+	if (unit[0] == '\0' && v > UNITS_COUNT_MAX)
+		return false;
+	*n = v * factor;
+	*sized = *sized || unit[0] != '\0';
+	return true;
+}
+
+bool
+units_figure(const char *text, int64_t max, int64_t *n, bool *sized)
+{
+	int64_t v;
+	bool s = *sized;
+
+	if (!scan_figure(&text, max, &v, &s) || *text != '\0')
+		return false;
+	*n = v;
+	*sized = s;
+	return true;
+}
+
+bool
+units_rate(const char *text, int64_t max, int64_t *n, int64_t *period_us, bool *sized)
 {
 	int64_t count, factor, period = 1;
+	bool s = *sized;
 
-	if (!scan_number(&text, UNITS_COUNT_MAX, &count) || *text++ != '/')
+	if (!scan_figure(&text, max, &count, &s) || *text++ != '/')
 		return false;
 	/* "10/s" is one second, so the number may be left out, but not the unit with it */
 	if (*text == '\0')
@@ -114,10 +154,11 @@ units_rate(const char *text, int64_t *n, int64_t *period_us)
 	if (!scan_unit(text, duration_units, &factor) || period > UNITS_DURATION_MAX / factor)
 		return false;
 	period *= factor;
-	if (count < 1 || period < USEC_PER_SEC)
+	if (period < USEC_PER_SEC)
 		return false;
 	*n = count;
 	*period_us = period;
+	*sized = s;
 	return true;
 }
 

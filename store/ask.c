@@ -13,6 +13,11 @@
 
 /* Beyond it Lua's numbers are not exact, and ours never get there. */
 #define NUMBER_MAX (INT64_C(1) << 53)
+/* What ask.lua says of a quota at the most; in millionths it still fits. */
+#define QUOTA_USED_MAX (INT64_C(1) << 43)
+
+/* Where the hits begin in ask.lua's reply. */
+#define ANSWER_HEAD 7
 
 void
 ask_names_init(struct ask_names *n)
@@ -24,10 +29,11 @@ ask_names_init(struct ask_names *n)
 /* --- a command in the making --------------------------------------------------------------- */
 
 #define ARGS_MAX \
-	(3 + (2 + 2 * REQUEST_RECORDS_MAX) + 8 + REQUEST_RECORDS_MAX + 9 * REQUEST_HITS_MAX + 5)
+	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 12 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + \
+	    7 + 8)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
-	((1 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
+	((3 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
 	    SITE_MEMBER_MAX + ARGS_MAX * NUMBER_TEXT_MAX)
 
 struct args {
@@ -109,13 +115,14 @@ ask_keys(struct args *a, const struct site *s, const struct request *q,
     unsigned open[REQUEST_RECORDS_MAX])
 {
 	unsigned nkeys = 1 + q->nrecords;
+	bool correspondents = q->grey.asked && q->grey.correspondents;
 	char key[SITE_KEY_MAX];
 
 	memset(open, 0, sizeof(unsigned) * REQUEST_RECORDS_MAX);
 	for (unsigned i = 0; i < q->nhits; i++)
 		if (q->hits[i].limit->count == COUNT_SESSIONS && open[q->hits[i].record] == 0)
 			open[q->hits[i].record] = ++nkeys;
-	arg_number(a, nkeys + (q->grey.asked ? 1 : 0));
+	arg_number(a, nkeys + q->grey.asked + correspondents + (q->wrote_us > 0));
 	arg_copy(a, key, site_key(s, "generation", NULL, key));
 	for (unsigned i = 0; i < q->nrecords; i++)
 		arg_copy(a, key, site_record_key(s, q->records[i].kind, q->records[i].key, key));
@@ -126,23 +133,63 @@ ask_keys(struct args *a, const struct site *s, const struct request *q,
 				    site_open_key(s, q->records[i].kind, q->records[i].key, key));
 	if (q->grey.asked)
 		arg_copy(a, key, site_key(s, "grey", q->grey.key, key));
+	if (correspondents)
+		arg_copy(a, key, site_key(s, "wrote", q->grey.sender, key));
+	if (q->wrote_us > 0)
+		arg_copy(a, key, site_key(s, "wrote", q->wrote, key));
+}
+
+/* How far what is refused, or has happened, fills it; 0 = it does not. */
+static int64_t
+hit_fill(const struct hit *h)
+{
+	if (h->mode != HIT_NOTE && !hit_strict(h))
+		return 0;
+	return h->limit->quota != 0 ? hit_most(h) : hit_most(h) * MICRO;
 }
 
 static void
 ask_hit(struct args *a, const struct hit *h, unsigned open)
 {
 	const struct limit *l = h->limit;
-	bool sessions = l->count == COUNT_SESSIONS;
+	bool rate = l->rate != 0;
 
 	arg_number(a, h->record + 1);
-	arg_number(a, sessions ? open : 0);
+	arg_number(a, l->count == COUNT_SESSIONS ? open : 0);
 	arg_text(a, l->name);
 	arg_text(a, l->action != ACTION_LOG ? "1" : "0");
 	arg_number(a, h->cost);
-	arg_number(a, sessions ? l->max : l->rate);
-	arg_number(a, l->period_us);
-	arg_number(a, l->burst);
-	arg_number(a, l->strict ? STRICT_BURSTS : 0);
+	arg_number(a, rate ? hit_rate(h) : hit_ceiling(h));
+	arg_number(a, rate ? l->period_us : l->window_us);
+	arg_number(a, rate ? hit_ceiling(h) : 0);
+	arg_number(a, hit_fill(h));
+	arg_number(a, h->mode);
+	arg_number(a, l->whom == FOR_STRANGERS || l->whom == FOR_KNOWN ? l->whom : 0);
+}
+
+static void
+ask_pool(struct args *a, const struct pool_question *p)
+{
+	arg_number(a, p->record + 1);
+	arg_number(a, p->event);
+	arg_number(a, p->block_us);
+	arg_number(a, p->passed_us);
+	arg_number(a, p->rule.messages);
+	arg_number(a, p->rule.over_us);
+	arg_number(a, p->rule.keep_us);
+}
+
+static void
+ask_grey(struct args *a, const struct grey_question *g)
+{
+	arg_number(a, g->record + 1);
+	arg_number(a, g->delay_us);
+	arg_number(a, g->window_us);
+	arg_number(a, g->keep_us);
+	arg_number(a, g->observed);
+	arg_number(a, g->embargo);
+	arg_number(a, g->embargo_us);
+	arg_number(a, g->correspondents);
 }
 
 char *
@@ -163,17 +210,18 @@ ask_command(const struct site *s, const struct ask_names *n, bool text, const st
 	arg_number(&a, q->nrecords);
 	arg_number(&a, q->nhits);
 	arg_number(&a, q->peek);
+	arg_number(&a, q->rejected);
+	arg_number(&a, q->pool.asked);
+	arg_number(&a, q->grey.asked);
+	arg_number(&a, q->wrote_us);
 	for (unsigned i = 0; i < q->nrecords; i++)
 		arg_number(&a, (q->records[i].ttl_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 	for (unsigned i = 0; i < q->nhits; i++)
 		ask_hit(&a, &q->hits[i], open[q->hits[i].record]);
-	if (q->grey.asked) {
-		arg_number(&a, q->grey.record + 1);
-		arg_number(&a, q->grey.delay_us);
-		arg_number(&a, q->grey.window_us);
-		arg_number(&a, q->grey.keep_us);
-		arg_number(&a, q->grey.observed);
-	}
+	if (q->pool.asked)
+		ask_pool(&a, &q->pool);
+	if (q->grey.asked)
+		ask_grey(&a, &q->grey);
 	return arg_end(&a, len);
 }
 
@@ -221,23 +269,31 @@ generation_at(const redisReply *r, size_t i, char out[GENERATION_MAX + 1])
 	return true;
 }
 
+/* Two numbers a hit: what is used with it (-1: not for this client), and a quota's wait. */
 static bool
 hit_answer(const redisReply *r, const struct request *q, unsigned i, struct answer *out)
 {
-	const struct limit *l = q->hits[i].limit;
+	const struct hit *hit = &q->hits[i];
 	struct hit_answer *h = &out->hits[i];
+	const redisReply *used = r->element[ANSWER_HEAD + 2 * i];
 	int64_t excess;
 
-	if (!number_at(r, 5 + i, NUMBER_MAX, &h->used))
-		return false;
-	if (l->count == COUNT_SESSIONS) {
-		h->over = h->used > l->max * MICRO;
+	if (used != NULL && used->type == REDIS_REPLY_INTEGER && used->integer == -1) {
+		h->skipped = true;
 		return true;
 	}
-	excess = h->used - l->burst * MICRO;
+	if (!number_at(r, ANSWER_HEAD + 2 * i, NUMBER_MAX, &h->used) ||
+	    !number_at(r, ANSWER_HEAD + 2 * i + 1, UNITS_DURATION_MAX, &h->wait_us))
+		return false;
+	if (hit->limit->quota != 0) {
+		if (h->used > QUOTA_USED_MAX)
+			return false;
+		h->used *= MICRO;
+	}
+	excess = h->used - hit_ceiling(hit) * MICRO;
 	h->over = excess > 0;
-	if (h->over)
-		h->wait_us = bucket_wait(excess, l->rate, l->period_us);
+	if (h->over && hit->limit->rate != 0)
+		h->wait_us = bucket_wait(excess, hit_rate(hit), hit->limit->period_us);
 	return true;
 }
 
@@ -245,7 +301,7 @@ enum ask_outcome
 ask_answer(const redisReply *r, const struct request *q, struct answer *out, char why[SITE_WHY_MAX])
 {
 	static const char unexpected[] = "unexpected reply";
-	int64_t stale, charged, grey;
+	int64_t stale, charged, grey, known;
 
 	if (r->type == REDIS_REPLY_ERROR)
 		return error_reply(r, why);
@@ -255,12 +311,15 @@ ask_answer(const redisReply *r, const struct request *q, struct answer *out, cha
 		return r->elements == 2 && generation_at(r, 1, out->generation)
 		    ? ASK_STALE
 		    : bad(why, unexpected);
-	if (r->elements != 5 + q->nhits || !number_at(r, 1, NUMBER_MAX, &out->now_us) ||
-	    !number_at(r, 2, 1, &charged) || !number_at(r, 3, GREY_KNOWN, &grey) ||
+	if (r->elements != ANSWER_HEAD + 2 * q->nhits ||
+	    !number_at(r, 1, NUMBER_MAX, &out->now_us) || !number_at(r, 2, 1, &charged) ||
+	    !number_at(r, 3, GREY_CORRESPONDENT, &grey) ||
 	    !number_at(r, 4, UNITS_DURATION_MAX, &out->grey_wait_us) ||
+	    !number_at(r, 5, 1, &known) || !number_at(r, 6, NUMBER_MAX, &out->blocked_us) ||
 	    q->grey.asked != (grey != GREY_NONE))
 		return bad(why, unexpected);
 	out->charged = charged == 1;
+	out->known = q->pool.asked && known == 1;
 	out->grey = (enum grey_state)grey;
 	for (unsigned i = 0; i < q->nhits; i++)
 		if (!hit_answer(r, q, i, out))

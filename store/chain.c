@@ -13,18 +13,22 @@ struct chain {
 	struct zone *zone;
 };
 
-/* A bucket that is asked for one. For more than one, "not before" says nothing
- * about a cheaper question. */
+/* A bucket or quota that is asked for one. For more than one, "not before" says nothing
+ * about a cheaper question; and what does not fit a stranger may fit a known client. */
 static bool
 cacheable(const struct hit *h)
 {
-	return h->limit->count != COUNT_SESSIONS && h->cost == 1;
+	return h->limit->count != COUNT_SESSIONS && h->cost == 1 && h->mode != HIT_NOTE &&
+	    !limit_wants_trust(h->limit);
 }
 
 static bool
 refused_lately(const struct chain *me, const struct request *q, int64_t now, struct answer *out)
 {
-	/* shadow and strict limits count refused attempts too, and their count is in Redis */
+	/* shadow and strict limits count refused attempts too, and their count is in Redis; and
+	 * what has happened is noted whatever is refused */
+	if (q->rejected || q->pool.block_us > 0)
+		return false;
 	for (unsigned i = 0; i < q->nhits; i++)
 		if (q->hits[i].limit->action == ACTION_LOG || q->hits[i].limit->strict)
 			return false;
@@ -87,6 +91,9 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 	status = store_ask(me->redis, q, now_us, out);
 	if (status == STORE_OK && !q->peek && !out->charged)
 		remember(me, q, now, out);
+	if (status == STORE_OK && !q->peek &&
+	    (out->known || out->grey == GREY_KNOWN || out->grey == GREY_PASSED))
+		zone_known_put(me->zone, q, now);
 	if (status != STORE_DOWN)
 		return status;
 	return ask_zone(me, q, now_us, out);

@@ -69,7 +69,7 @@ whole_pages(size_t bytes)
 struct zone *
 zone_new(int64_t size, unsigned workers)
 {
-	size_t head = whole_pages(sizeof(struct zone)), nsets, table, mapped;
+	size_t head = whole_pages(sizeof(struct zone)), nsets, nquotas, table, quotas, mapped;
 	struct zone *z;
 
 	if (size < ZONE_SIZE_MIN || size > ZONE_SIZE_MAX || workers < 1 ||
@@ -79,7 +79,9 @@ zone_new(int64_t size, unsigned workers)
 	}
 	nsets = (size_t)size / sizeof(struct entry_set);
 	table = whole_pages(nsets * sizeof(struct entry_set));
-	mapped = head + table + workers * sizeof(struct lease_table);
+	nquotas = (size_t)size / 4 / sizeof(struct quota_set);
+	quotas = whole_pages(nquotas * sizeof(struct quota_set));
+	mapped = head + table + quotas + workers * sizeof(struct lease_table);
 	z = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
 	    -1, 0);
 	if (z == MAP_FAILED)
@@ -88,7 +90,9 @@ zone_new(int64_t size, unsigned workers)
 	z->workers = workers;
 	z->nsets = nsets;
 	z->sets = (struct entry_set *)((char *)z + head);
-	z->leases = (struct lease_table *)((char *)z + head + table);
+	z->nquotas = nquotas;
+	z->quotas = (struct quota_set *)((char *)z + head + table);
+	z->leases = (struct lease_table *)((char *)z + head + table + quotas);
 	if (!secret_init(&z->secret) || !locks_init(z)) {
 		int e = errno;
 
@@ -118,7 +122,7 @@ zone_clock(int64_t now_us)
 uint32_t
 zone_seconds(int64_t us)
 {
-	const int64_t most = (INT64_C(1) << 29) - 1; /* 17 years; durations end at one */
+	const int64_t most = (INT64_C(1) << 28) - 1; /* 8 years; durations end at one */
 	int64_t s = us <= 0 ? 0 : (us - 1) / USEC_PER_SEC + 1;
 
 	return (uint32_t)(s < most ? s : most);
@@ -208,10 +212,13 @@ entry_expired(const struct entry *e, int64_t now_us)
 	case ENTRY_SESSIONS:
 		return false;
 	case ENTRY_REFUSAL:
+	case ENTRY_BLOCKED:
 		return now_us >= e->value;
 	case ENTRY_BUCKET:
 	case ENTRY_KNOWN:
 	case ENTRY_TRIPLET:
+	case ENTRY_TRUST:
+	case ENTRY_WROTE:
 		break;
 	}
 	return now_us - e->time_us >= (int64_t)e->keep_s * USEC_PER_SEC;

@@ -23,7 +23,12 @@ struct asking {
 	int64_t now;
 	uint64_t shards;
 	uint64_t hits[REQUEST_HITS_MAX]; /* keys, as the hits of q */
-	uint64_t known, triplet; /* keys, when greylisting is asked */
+	uint64_t known, triplet, embargo; /* keys, when greylisting or the pool is asked */
+	uint64_t sender, wrote; /* keys of correspondents */
+	struct pool_keys pool;
+	struct trust trust;
+	int64_t triplets; /* level of the embargo's bucket with this one */
+	bool overran; /* a rate or a quota refuses */
 };
 
 /* --- which entries ----------------------------------------------------------------------- */
@@ -40,6 +45,24 @@ hit_key(const struct zone *z, const struct request *q, const struct hit *h)
 }
 
 static void
+find_grey_keys(struct asking *k)
+{
+	const struct grey_question *g = &k->q->grey;
+	const struct record *pool = &k->q->records[g->record];
+
+	k->known = zone_key(k->z, ENTRY_KNOWN, pool->kind, pool->key, "");
+	k->triplet = zone_key(k->z, ENTRY_TRIPLET, pool->kind, g->key, "");
+	/* no limit's name has a colon */
+	k->embargo = zone_key(k->z, ENTRY_BUCKET, pool->kind, pool->key, ":triplets");
+	k->shards |= zone_shard(k->z, k->known) | zone_shard(k->z, k->triplet) |
+	    zone_shard(k->z, k->embargo);
+	if (g->correspondents) {
+		k->sender = zone_key(k->z, ENTRY_WROTE, PER_SENDER, g->sender, "");
+		k->shards |= zone_shard(k->z, k->sender);
+	}
+}
+
+static void
 find_keys(struct asking *k)
 {
 	const struct request *q = k->q;
@@ -47,14 +70,20 @@ find_keys(struct asking *k)
 	k->shards = 0;
 	for (unsigned i = 0; i < q->nhits; i++) {
 		k->hits[i] = hit_key(k->z, q, &q->hits[i]);
-		k->shards |= zone_shard(k->z, k->hits[i]);
+		k->shards |= q->hits[i].limit->quota != 0 ? zone_quota_shard(k->z, k->hits[i])
+							  : zone_shard(k->z, k->hits[i]);
 	}
-	if (q->grey.asked) {
-		const struct record *pool = &q->records[q->grey.record];
+	if (q->pool.asked) {
+		const struct record *pool = &q->records[q->pool.record];
 
 		k->known = zone_key(k->z, ENTRY_KNOWN, pool->kind, pool->key, "");
-		k->triplet = zone_key(k->z, ENTRY_TRIPLET, pool->kind, q->grey.key, "");
-		k->shards |= zone_shard(k->z, k->known) | zone_shard(k->z, k->triplet);
+		k->shards |= zone_shard(k->z, k->known) | zone_pool_keys(k->z, q, &k->pool);
+	}
+	if (q->grey.asked)
+		find_grey_keys(k);
+	if (q->wrote_us > 0) {
+		k->wrote = zone_key(k->z, ENTRY_WROTE, PER_SENDER, q->wrote, "");
+		k->shards |= zone_shard(k->z, k->wrote);
 	}
 }
 
@@ -90,11 +119,30 @@ check_bucket(struct asking *k, unsigned i)
 	int64_t excess;
 
 	if (e != NULL)
-		a.used += bucket_drained(e->value, age(k, e), l->rate, l->period_us);
-	excess = a.used - l->burst * MICRO;
+		a.used += bucket_drained(e->value, age(k, e), hit_rate(h), l->period_us);
+	excess = a.used - hit_ceiling(h) * MICRO;
 	if (excess > 0) {
 		a.over = true;
-		a.wait_us = bucket_wait(excess, l->rate, l->period_us);
+		a.wait_us = bucket_wait(excess, hit_rate(h), l->period_us);
+	}
+	return a;
+}
+
+static struct hit_answer
+check_quota(struct asking *k, unsigned i)
+{
+	const struct hit *h = &k->q->hits[i];
+	struct quota q = zone_quota_get(k->z, k->hits[i]);
+	struct hit_answer a = {.used = 0};
+	int64_t used;
+
+	if (quota_expire(&q, k->now, h->limit->window_us) && !k->q->peek)
+		zone_quota_put(k->z, k->hits[i], &q, h->limit->window_us, k->now);
+	used = quota_used(&q) + h->cost;
+	a.used = used * MICRO;
+	if (used > hit_ceiling(h)) {
+		a.over = true;
+		a.wait_us = quota_wait(&q, used - hit_ceiling(h), k->now, h->limit->window_us);
 	}
 	return a;
 }
@@ -105,7 +153,67 @@ check_sessions(struct asking *k, unsigned i)
 	const struct entry *e = zone_find(k->z, k->hits[i]);
 	int64_t open = (e != NULL ? e->value : 0) + 1;
 
-	return (struct hit_answer){.used = open * MICRO, .over = open > k->q->hits[i].limit->max};
+	return (struct hit_answer){
+	    .used = open * MICRO, .over = open > hit_ceiling(&k->q->hits[i])};
+}
+
+/* What chain.c notes of a pool that Redis knows holds for so long where there is no greylist. */
+#define KNOWN_NOTE_US (86400 * USEC_PER_SEC)
+
+/* Who is not asked about is authenticated, and so known. */
+static void
+check_pool(struct asking *k)
+{
+	const struct pool_question *p = &k->q->pool;
+	const struct entry *e;
+	bool passed;
+
+	if (!p->asked)
+		return;
+	passed = find_kept(k, k->known, p->passed_us > 0 ? p->passed_us : KNOWN_NOTE_US) != NULL;
+	k->trust = zone_pool_trust(k->z, &k->pool, &p->rule, k->now);
+	k->a->known = trust_known(&k->trust, &p->rule, passed);
+	e = zone_find(k->z, k->pool.blocked);
+	if (e != NULL && e->value > k->now)
+		k->a->blocked_us = e->value - k->now;
+	if (p->block_us > 0)
+		k->a->blocked_us = p->block_us;
+}
+
+static struct hit_answer
+check_hit(struct asking *k, unsigned i)
+{
+	const struct limit *l = k->q->hits[i].limit;
+	bool known = k->a->known || !k->q->pool.asked;
+
+	if ((l->whom == FOR_STRANGERS && known) || (l->whom == FOR_KNOWN && !known))
+		return (struct hit_answer){.skipped = true};
+	if (l->count == COUNT_SESSIONS)
+		return check_sessions(k, i);
+	return l->quota != 0 ? check_quota(k, i) : check_bucket(k, i);
+}
+
+/* A correspondent is let pass before his triplet is looked at, unless that has waited. */
+static bool
+correspondent(struct asking *k)
+{
+	return k->q->grey.correspondents && find_kept(k, k->sender, k->q->grey.keep_us) != NULL;
+}
+
+/* Whether one more triplet fits what a pool may have waiting. */
+static bool
+embargoed(struct asking *k)
+{
+	const struct grey_question *g = &k->q->grey;
+	const struct entry *e;
+
+	if (g->embargo == 0)
+		return false;
+	e = find_kept(k, k->embargo, g->keep_us);
+	k->triplets = MICRO;
+	if (e != NULL)
+		k->triplets += bucket_drained(e->value, age(k, e), g->embargo, g->embargo_us);
+	return k->triplets > g->embargo * MICRO;
 }
 
 static void
@@ -121,29 +229,36 @@ check_grey(struct asking *k)
 		return;
 	}
 	e = find_kept(k, k->triplet, g->window_us);
-	if (e == NULL) {
-		k->a->grey = GREY_NEW;
-		k->a->grey_wait_us = g->delay_us;
-	} else if (age(k, e) < g->delay_us) {
+	if (e != NULL && age(k, e) >= g->delay_us)
+		k->a->grey = GREY_PASSED;
+	else if (correspondent(k))
+		k->a->grey = GREY_CORRESPONDENT;
+	else if (e != NULL) {
 		k->a->grey = GREY_EARLY;
 		k->a->grey_wait_us = g->delay_us - age(k, e);
-	} else
-		k->a->grey = GREY_PASSED;
+	} else {
+		k->a->grey = embargoed(k) ? GREY_EMBARGO : GREY_NEW;
+		k->a->grey_wait_us = g->delay_us;
+	}
 }
 
 /* False when an enforced limit is exceeded. */
 static bool
 check_all(struct asking *k)
 {
-	bool fits = true;
+	bool fits;
 
+	check_pool(k);
+	fits = k->a->blocked_us == 0;
 	for (unsigned i = 0; i < k->q->nhits; i++) {
-		const struct limit *l = k->q->hits[i].limit;
+		const struct hit *h = &k->q->hits[i];
 
-		k->a->hits[i] =
-		    l->count == COUNT_SESSIONS ? check_sessions(k, i) : check_bucket(k, i);
-		if (k->a->hits[i].over && l->action != ACTION_LOG)
-			fits = false;
+		k->a->hits[i] = check_hit(k, i);
+		if (!k->a->hits[i].over || h->limit->action == ACTION_LOG || h->mode == HIT_NOTE)
+			continue;
+		fits = false;
+		if (h->limit->count != COUNT_SESSIONS)
+			k->overran = true;
 	}
 	check_grey(k);
 	return fits;
@@ -161,38 +276,61 @@ charge_bucket(struct asking *k, unsigned i, int64_t level)
 	    .time_us = k->now,
 	    .keep_s = zone_seconds(k->q->records[h->record].ttl_us),
 	    .kind = ENTRY_BUCKET,
-	    .drain_s = zone_seconds(bucket_wait(level, h->limit->rate, h->limit->period_us)),
+	    .drain_s = zone_seconds(bucket_wait(level, hit_rate(h), h->limit->period_us)),
 	};
 
 	zone_put(k->z, &e, k->now);
 }
 
-/* What a refused attempt leaves in a strict bucket. */
-static int64_t
-strict_level(const struct asking *k, unsigned i)
+static void
+charge_quota(struct asking *k, unsigned i, int64_t cost)
 {
 	const struct hit *h = &k->q->hits[i];
-	int64_t used = k->a->hits[i].used, before = used - h->cost * MICRO;
-	int64_t most = STRICT_BURSTS * h->limit->burst * MICRO;
+	struct quota q = zone_quota_get(k->z, k->hits[i]);
 
-	if (used <= most)
-		return used;
-	return before > most ? before : most;
+	(void)quota_expire(&q, k->now, h->limit->window_us);
+	quota_add(&q, cost, k->now, hit_ceiling(h));
+	zone_quota_put(k->z, k->hits[i], &q, h->limit->window_us, k->now);
 }
 
-/* enforced: those too; else only the limits that are charged by themselves, and strict ones. */
+/* What of its cost, in millionths, a hit leaves behind. */
+static int64_t
+charge_of(const struct asking *k, unsigned i, bool charged, bool held)
+{
+	const struct hit *h = &k->q->hits[i];
+	const struct hit_answer *a = &k->a->hits[i];
+	bool shadow = h->limit->action == ACTION_LOG;
+	int64_t before = a->used - h->cost * MICRO, most = hit_most(h) * MICRO;
+
+	if (a->skipped || h->mode == HIT_PROBE)
+		return 0;
+	if (h->mode == HIT_CHARGE) {
+		if (shadow ? !a->over && !held : charged)
+			return h->cost * MICRO;
+		if (held || !hit_strict(h))
+			return 0;
+	}
+	if (a->used <= most)
+		return h->cost * MICRO;
+	return before < most ? most - before : 0;
+}
+
 static void
-charge_buckets(struct asking *k, bool enforced)
+charge_buckets(struct asking *k, bool charged, bool held)
 {
 	for (unsigned i = 0; i < k->q->nhits; i++) {
 		const struct limit *l = k->q->hits[i].limit;
+		int64_t cost;
 
 		if (l->count == COUNT_SESSIONS)
 			continue;
-		if (!k->a->hits[i].over && (enforced || l->action == ACTION_LOG))
-			charge_bucket(k, i, k->a->hits[i].used);
-		else if (l->strict)
-			charge_bucket(k, i, strict_level(k, i));
+		cost = charge_of(k, i, charged, held);
+		if (cost <= 0)
+			continue;
+		if (l->quota != 0)
+			charge_quota(k, i, cost / MICRO);
+		else
+			charge_bucket(k, i, k->a->hits[i].used - k->q->hits[i].cost * MICRO + cost);
 	}
 }
 
@@ -231,29 +369,95 @@ put_grey(struct asking *k, uint64_t key, enum entry_kind kind, int64_t keep_us)
 	zone_put(k->z, &e, k->now);
 }
 
+/* So often the last message of a pool that has passed is noted: exact enough for days, and a
+ * write less in most questions. ask.lua has it, too. */
+#define KNOWN_STEP_US (3600 * USEC_PER_SEC)
+
 static void
 charge_grey(struct asking *k)
 {
 	const struct grey_question *g = &k->q->grey;
-	struct entry *waited;
+	struct entry *e;
 
 	switch (k->a->grey) {
 	case GREY_NEW:
 		put_grey(k, k->triplet, ENTRY_TRIPLET, g->window_us);
+		if (g->embargo > 0) {
+			struct entry waiting = {.key = k->embargo,
+			    .value = k->triplets,
+			    .time_us = k->now,
+			    .keep_s = zone_seconds(g->keep_us),
+			    .kind = ENTRY_BUCKET,
+			    .drain_s =
+				zone_seconds(bucket_wait(k->triplets, g->embargo, g->embargo_us))};
+
+			zone_put(k->z, &waiting, k->now);
+		}
 		break;
 	case GREY_PASSED:
 		put_grey(k, k->known, ENTRY_KNOWN, g->keep_us);
-		waited = zone_find(k->z, k->triplet);
-		if (waited != NULL) /* unless the pool took its very place */
-			waited->key = 0;
+		e = zone_find(k->z, k->triplet);
+		if (e != NULL) /* unless the pool took its very place */
+			e->key = 0;
 		break;
 	case GREY_KNOWN:
-		put_grey(k, k->known, ENTRY_KNOWN, g->keep_us);
+		e = zone_find(k->z, k->known);
+		if (e == NULL || age(k, e) >= KNOWN_STEP_US)
+			put_grey(k, k->known, ENTRY_KNOWN, g->keep_us);
 		break;
 	case GREY_NONE:
 	case GREY_EARLY:
+	case GREY_EMBARGO:
+	case GREY_CORRESPONDENT:
 		break;
 	}
+}
+
+static void
+charge_pool(struct asking *k, bool charged)
+{
+	const struct pool_question *p = &k->q->pool;
+	bool event = true;
+
+	if (!p->asked)
+		return;
+	if (p->event == TRUST_REJECTED || k->overran)
+		trust_bad(&k->trust);
+	else if (p->event == TRUST_MESSAGE && charged)
+		trust_good(&k->trust, &p->rule, k->now);
+	else
+		event = false;
+	if (p->block_us > 0) {
+		struct entry e = {.key = k->pool.blocked,
+		    .value = k->now + p->block_us,
+		    .time_us = k->now,
+		    .kind = ENTRY_BLOCKED};
+
+		zone_put(k->z, &e, k->now);
+		k->trust.credit = 0;
+		event = true;
+	}
+	if (event)
+		zone_pool_put(k->z, &k->pool, &k->trust, k->q->records[p->record].ttl_us, k->now);
+}
+
+void
+zone_known_put(struct zone *z, const struct request *q, int64_t now_us)
+{
+	unsigned pool = q->pool.asked ? q->pool.record : q->grey.record;
+	const struct record *r = &q->records[pool];
+	struct entry e = {.key = zone_key(z, ENTRY_KNOWN, r->kind, r->key, ""),
+	    .time_us = now_us,
+	    .keep_s = zone_seconds(r->ttl_us),
+	    .kind = ENTRY_KNOWN};
+	uint64_t bit = zone_shard(z, e.key);
+	const struct entry *is;
+
+	zone_lock(z, bit);
+	is = zone_find(z, e.key);
+	if (is == NULL || now_us - is->time_us >= KNOWN_STEP_US)
+		zone_put(z, &e, now_us);
+	zone_unlock(z, bit);
 }
 
 /* --- the store --------------------------------------------------------------------------- */
@@ -275,16 +479,18 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 		k.z->shard[__builtin_ctzll(left)].now_us = k.now;
 
 	fits = check_all(&k);
-	held = (out->grey == GREY_NEW || out->grey == GREY_EARLY) && !q->grey.observed;
+	/* a retry inside the delay costs nothing, not even a limit that only logs */
+	held = grey_holds(out->grey) && !q->grey.observed;
 	out->charged = fits && !held;
 	if (!q->peek) {
-		/* a retry inside the delay costs nothing, not even a limit that only logs */
-		if (!held)
-			charge_buckets(&k, out->charged);
+		charge_buckets(&k, out->charged, held);
+		charge_pool(&k, out->charged);
 		if (out->charged)
 			charge_session(&k, me->worker);
 		if (fits)
 			charge_grey(&k);
+		if (q->wrote_us > 0 && out->charged)
+			put_grey(&k, k.wrote, ENTRY_WROTE, q->wrote_us);
 	}
 	zone_unlock(k.z, k.shards);
 	return STORE_OK;

@@ -130,13 +130,14 @@ lease_fill(struct zone *z, struct lease_slot *s, const struct request *q)
 		const struct record *r = &q->records[q->hits[i].record];
 		unsigned bit = 1U << q->hits[i].record;
 
-		if (q->hits[i].limit->count != COUNT_SESSIONS || (seen & bit) != 0)
+		size_t len = strnlen(r->key, sizeof r->key);
+
+		if (q->hits[i].limit->count != COUNT_SESSIONS || (seen & bit) != 0 ||
+		    n == LEASE_RECORDS_MAX || len >= LEASE_KEY_MAX)
 			continue;
 		seen |= bit;
 		s->lease.records[n].kind = r->kind;
-		/* sessions are counted per client: the longer keys of texts do not come here */
-		memcpy(s->lease.records[n].key, r->key, strnlen(r->key, NET_KEY_MAX - 1) + 1);
-		s->lease.records[n].key[NET_KEY_MAX - 1] = '\0';
+		memcpy(s->lease.records[n].key, r->key, len + 1);
 		s->keys[n++] = zone_key(z, ENTRY_SESSIONS, r->kind, r->key, "");
 	}
 	s->lease.nrecords = n;

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "siphash.h"
+#include "weir/quota.h"
 #include "weir/zone.h"
 
 /* One bit of a word each, so that the shards of a request are a word: no list to sort, no shard
@@ -29,7 +30,10 @@ enum entry_kind {
 	ENTRY_SESSIONS, /* value: open sessions. Lives until it is 0 */
 	ENTRY_REFUSAL, /* value: when it fits again (us since 1970); time_us: since when */
 	ENTRY_KNOWN, /* a pool that passed the greylist; time_us: last seen */
-	ENTRY_TRIPLET /* waiting in the greylist; time_us: first seen */
+	ENTRY_TRIPLET, /* waiting in the greylist; time_us: first seen */
+	ENTRY_TRUST, /* a third of a pool's trust; see zone_pool.c */
+	ENTRY_BLOCKED, /* a pool that hit a trap; value: until when (us since 1970) */
+	ENTRY_WROTE /* a mailbox that a local user wrote to; time_us: when */
 };
 
 struct entry {
@@ -40,13 +44,26 @@ struct entry {
 		uint32_t keep_s; /* forgotten this long after time_us */
 		uint32_t generation; /* ENTRY_REFUSAL: hash of the generation that refused */
 	};
-	uint32_t kind : 3;
-	uint32_t drain_s : 29; /* ENTRY_BUCKET: empty this long after time_us */
+	uint32_t kind : 4;
+	uint32_t drain_s : 28; /* ENTRY_BUCKET: empty this long after time_us */
 };
 _Static_assert(sizeof(struct entry) == 32, "zone.h promises 32 bytes");
 
 struct entry_set {
 	struct entry way[ZONE_WAYS];
+};
+
+/* One limit's sliding window of one record. */
+struct quota_slot {
+	uint64_t key; /* 0 = empty */
+	int64_t time_us; /* of the last charge */
+	uint32_t keep_s; /* forgotten this long after it */
+	struct quota quota;
+};
+
+#define QUOTA_WAYS 4
+struct quota_set {
+	struct quota_slot way[QUOTA_WAYS];
 };
 
 struct shard {
@@ -76,10 +93,11 @@ struct lease_table {
 
 struct zone {
 	size_t mapped; /* bytes */
-	uint64_t nsets;
+	uint64_t nsets, nquotas;
 	unsigned workers;
 	struct siphash_key secret;
 	struct entry_set *sets;
+	struct quota_set *quotas;
 	struct lease_table *leases;
 	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
 	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
@@ -112,6 +130,27 @@ struct entry *zone_find(struct zone *z, uint64_t key);
 void zone_put(struct zone *z, const struct entry *e, int64_t now_us);
 /* One more (+1) or one less (-1) open session. */
 void zone_count_open(struct zone *z, uint64_t key, int by, int64_t now_us);
+
+/* --- quotas (zone_quota.c): the same, with sets of their own ------------------------------- */
+
+uint64_t zone_quota_shard(const struct zone *z, uint64_t key);
+/* As it is, not faded; n = 0 when there is none. */
+struct quota zone_quota_get(struct zone *z, uint64_t key);
+void zone_quota_put(
+    struct zone *z, uint64_t key, const struct quota *q, int64_t keep_us, int64_t now_us);
+
+/* --- the pool (zone_pool.c) ----------------------------------------------------------------- */
+
+struct pool_keys {
+	uint64_t trust[3], blocked;
+};
+/* Finds the keys of q's pool question; returns their shards. */
+uint64_t zone_pool_keys(const struct zone *z, const struct request *q, struct pool_keys *k);
+/* The pool's trust, at the time now. */
+struct trust zone_pool_trust(
+    struct zone *z, const struct pool_keys *k, const struct trust_rule *r, int64_t now_us);
+void zone_pool_put(struct zone *z, const struct pool_keys *k, const struct trust *t,
+    int64_t keep_us, int64_t now_us);
 
 /* zone_lease_take() for a lease that the caller counts at once (shards may be locked). */
 uint64_t zone_lease_take_counted(struct zone *z, unsigned worker, const struct request *q);

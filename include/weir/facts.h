@@ -9,17 +9,26 @@
 
 #include "weir/addr.h"
 
-enum stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT };
+enum stage {
+	STAGE_CONNECT,
+	STAGE_HELO,
+	STAGE_MAIL, /* asked only when the MTA has refused recipients in this session */
+	STAGE_RCPT,
+	STAGE_EOM /* asked only when bytes are counted */
+};
 
 struct facts {
 	enum stage stage;
 	struct addr client;
+	const char *name; /* the client's host name if the MTA has confirmed it, else "" */
 	const char *user; /* SASL login, as the MTA says at MAIL; "" = not authenticated */
 	bool message_counted; /* this transaction has been charged to the messages limits */
 	bool greylist_done; /* nothing more to ask of greylisting in this message */
 	const char *helo; /* "" = not said, or not asked for */
 	const char *sender; /* "" is the null reverse-path */
 	const char *recipient; /* at STAGE_RCPT */
+	bool rejected; /* at STAGE_RCPT: the MTA itself refuses it; what we say is not heard */
+	int64_t bytes; /* of the message: as the client announced (0: not), at STAGE_EOM as it is */
 };
 
 const char *stage_name(enum stage s);

@@ -11,12 +11,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "weir/addr.h"
 #include "weir/reply.h"
 
 #define LIMIT_NAME_MAX 32
 #define LIMIT_ERR_MAX 256
 
-enum limit_count { COUNT_CONNECTIONS, COUNT_SESSIONS, COUNT_MESSAGES, COUNT_RECIPIENTS };
+enum limit_count {
+	COUNT_CONNECTIONS,
+	COUNT_SESSIONS,
+	COUNT_MESSAGES,
+	COUNT_RECIPIENTS,
+	COUNT_REJECTED, /* recipients that the MTA itself refused */
+	COUNT_BYTES, /* of messages, at their end */
+	COUNTS
+};
 
 /* Whose counter is charged. The names double as the kind of a record (see request.h). */
 enum limit_per {
@@ -29,12 +38,29 @@ enum limit_per {
 	PER_RECIPIENT,
 	PER_RECIPIENT_DOMAIN,
 	PER_HELO,
-	PER_POOL, /* greylisting's record; no limit counts per pool yet */
+	PER_POOL, /* hosts of one sender: see pool.h. Also the record of greylisting and trust */
 	PERS
 };
 
-/* What is known at connect: addresses, not envelopes. */
+/* What is known at connect: where the client comes from, not its envelopes. */
 bool limit_per_is_client(enum limit_per p);
+
+/* Whom a limit is for. */
+enum limit_for {
+	FOR_EVERYONE,
+	FOR_STRANGERS, /* neither known (see trust.h) nor authenticated */
+	FOR_KNOWN,
+	FOR_AUTHENTICATED,
+	FOR_NETWORKS
+};
+#define LIMIT_NETS_MAX 8
+
+/* Wider IPv6 networks that are counted at the same time, each with so many times the figures. */
+#define LADDER_MAX 2
+struct rung {
+	uint8_t bits;
+	uint16_t times;
+};
 
 enum limit_action {
 	ACTION_REFUSE, /* 421: the session ends */
@@ -49,18 +75,27 @@ struct limit {
 	bool count_given; /* by a word, or by the limit's name ("messages" counts messages) */
 	enum limit_per per;
 	enum limit_action action;
+	enum limit_for whom;
+	uint8_t nnets, nrungs;
+	struct net nets[LIMIT_NETS_MAX]; /* FOR_NETWORKS */
+	struct rung rungs[LADDER_MAX]; /* per address or network, IPv6; each wider than the last */
 	int64_t rate; /* this many ... */
-	int64_t period_us; /* ... in this time; both 0 for sessions */
+	int64_t period_us; /* ... in this time; both 0 for sessions and quotas */
 	int64_t burst; /* bucket size */
 	bool burst_given; /* else it follows the rate's number */
+	bool sized; /* a figure was written with k, M or G */
+	uint8_t gave; /* limit.c's: rate or quota, whichever this layer has said */
 	bool strict; /* refused attempts are charged too, up to STRICT_BURSTS times the burst */
 	int64_t max; /* open at once; sessions only */
+	int64_t quota; /* at most so many ... */
+	int64_t window_us; /* ... in any time of this length; both 0 for rates and sessions */
 	struct reply reply;
 	bool reply_given; /* else limit_finish() chooses by count and action */
 };
 
 const char *limit_count_name(enum limit_count c);
 const char *limit_per_name(enum limit_per p);
+const char *limit_for_name(enum limit_for f);
 const char *limit_action_name(enum limit_action a);
 
 /* True when the name may be used: in a log line, as a Redis field, on a command line. */
@@ -80,11 +115,22 @@ bool limit_set_words(struct limit *l, const char *words, char *err, size_t errle
  * what follows from the rest. To be called once all words are in. */
 bool limit_finish(struct limit *l, char *err, size_t errlen);
 
-/* Time for a bucket to drain that is as full as it gets; 0 for sessions. */
+/* The figure that may not be passed: burst, quota or max, in whole things. */
+int64_t limit_ceiling(const struct limit *l);
+
+/* Time until nothing is left of what was charged, at the most; 0 for sessions. */
 int64_t limit_drain_us(const struct limit *l);
 
 /* True for the counts that are asked when a client connects. */
 bool limit_at_connect(const struct limit *l);
+
+/* True when whom it is for can only be told by the store. */
+bool limit_wants_trust(const struct limit *l);
+
+/* Largest burst or rate; three times of it in millionths are still exact in a double. */
+#define LIMIT_FIGURE_MAX (INT64_C(1) << 31)
+/* Quotas are kept in whole things; three times of it in millionths fit 64 bits. */
+#define QUOTA_FIGURE_MAX (INT64_C(1) << 41)
 
 /* A strict bucket is filled by refused attempts no further than this, so that a client that has
  * come to its senses is let in again after a time that can be told. */

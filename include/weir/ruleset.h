@@ -9,10 +9,15 @@
 
 #include "weir/addr.h"
 #include "weir/exceptions.h"
+#include "weir/fold.h"
 #include "weir/limit.h"
+#include "weir/trust.h"
 
 /* More limits than this is a configuration that nobody can reason about. */
 #define LIMITS_MAX 16
+
+/* Different widths of networks in all ladders together; each is a record to look at. */
+#define LADDER_WIDTHS_MAX 4
 
 /* Redis' generation as text: an opaque token that changes with each change. */
 #define GENERATION_MAX 24
@@ -22,6 +27,8 @@ struct greylist {
 	int64_t delay_us; /* a retry counts from here on */
 	int64_t window_us; /* ... until here (RFC 5321 4.5.4.1: at least 30 min above delay) */
 	int64_t keep_us; /* a pool that passed stays known this long after its last message */
+	bool correspondents; /* who an authenticated user wrote to is not held back */
+	int64_t embargo, embargo_us; /* so many new triplets in such a time a pool; 0 = any */
 	bool hold_when_down; /* Redis down: go on with the zone's memory (true) or accept (false) */
 	struct reply reply; /* 421: one decision a message. 451: one a recipient */
 };
@@ -33,7 +40,12 @@ struct ruleset {
 	unsigned address_v6; /* IPv6 counts per this prefix where IPv4 counts per address */
 	unsigned network_v4, network_v6; /* width of "network" */
 	const struct netset *exempt; /* owned by the configuration, outlives every ruleset */
-	struct reply block_reply; /* for clients that a list blocks */
+	struct reply block_reply; /* for clients that a list, or a trap, blocks */
+	bool learn; /* keep what clients earn also while no verdict hangs on it */
+	struct trust_rule trust; /* who is known */
+	int64_t trap_us; /* who writes to a trap is blocked for so long */
+	struct fold fold; /* under which names mailboxes are counted */
+	const struct psl_ctx_st *psl; /* pool.h's list, owned likewise; NULL = there is none */
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
 	struct exceptions *exceptions; /* of this ruleset alone; NULL = none */
@@ -41,7 +53,7 @@ struct ruleset {
 	struct limit limits[LIMITS_MAX];
 };
 
-/* The built-in limits and settings; exempt stays NULL (the configuration sets it). */
+/* The built-in limits and settings; exempt and psl stay NULL (the configuration sets them). */
 void ruleset_defaults(struct ruleset *r);
 
 /* The limit of that name, or NULL. */
@@ -50,8 +62,21 @@ struct limit *ruleset_limit(struct ruleset *r, const char *name);
 /* As above, and makes a new one at the end if there is none; NULL when full. */
 struct limit *ruleset_limit_add(struct ruleset *r, const char *name);
 
+/* False: with l in place of its like, more than LADDER_WIDTHS_MAX networks would be counted. */
+bool ruleset_ladders_fit(const struct ruleset *r, const struct limit *l);
+
+#define LADDERS_TOO_WIDE \
+	"the ladders of all limits have more than 4 different networks: each is one more to count"
+
+/* True when a verdict can hang on whether a client is known. */
+bool ruleset_needs_trust(const struct ruleset *r);
+/* True when what clients earn is kept: as above, if told so, and where the pools' records are
+ * written anyway, which is greylisting's case. */
+bool ruleset_learns(const struct ruleset *r);
+
 /* Checks what only the whole can tell. */
 bool greylist_finish(const struct greylist *g, char *err, size_t errlen);
+bool trust_finish(const struct trust_rule *t, char *err, size_t errlen);
 
 /* limit_finish() on all, and greylist_finish(). err names the limit. */
 bool ruleset_finish(struct ruleset *r, char *err, size_t errlen);

@@ -25,8 +25,15 @@ bool units_duration(const char *text, int64_t *us);
 /* A whole number from 0 to UNITS_COUNT_MAX, nothing after it. */
 bool units_count(const char *text, int64_t *n);
 
-/* "60/1m", "10/s": n things in a period. Both at least 1 (a period at least 1 s). */
-bool units_rate(const char *text, int64_t *n, int64_t *period_us);
+/* The digits at *text, which moves behind them. */
+bool units_scan(const char **text, int64_t max, int64_t *n);
+
+/* A whole number from 1 to UNITS_COUNT_MAX, or one with k, M or G up to max: then *sized
+ * becomes true. */
+bool units_figure(const char *text, int64_t max, int64_t *n, bool *sized);
+
+/* "60/1m", "10/s", "100M/1h": such a figure in a period of at least 1 s. */
+bool units_rate(const char *text, int64_t max, int64_t *n, int64_t *period_us, bool *sized);
 
 /* "64k", "32M", "1G" or bytes; powers of 1024. */
 bool units_size(const char *text, int64_t *bytes);

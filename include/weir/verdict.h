@@ -18,6 +18,8 @@ enum reason {
 	REASON_BLOCKED, /* client on Redis' list of blocked ones */
 	REASON_RATE, /* over a rate limit */
 	REASON_SESSIONS, /* too many open sessions */
+	REASON_QUOTA, /* over a quota */
+	REASON_TRAP, /* the pool wrote to a trap lately */
 	REASON_GREYLIST, /* new or too early */
 	REASON_NO_STORE /* nothing answered; accepted */
 };
@@ -32,7 +34,7 @@ struct verdict {
 	int64_t retry_us; /* 0 = not known */
 	enum grey_state grey;
 	enum answer_source source;
-	uint32_t noted; /* bit i: hit i is an action=log limit that is exceeded */
+	uint64_t noted; /* bit i: hit i is an action=log limit that is exceeded */
 };
 
 struct verdict judge(const struct ruleset *r, const struct facts *f, const struct request *q,

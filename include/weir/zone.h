@@ -5,6 +5,9 @@
  * cache of clients refused a moment ago, the count of open sessions, and the place where the
  * workers agree whether Redis is down.
  *
+ * Quotas take more room than an entry has; they have a table of their own, up to a quarter of
+ * the size in addition, which costs nothing while no limit has a quota.
+ *
  * Fixed size. Entries of 32 bytes in sets of 8; a look-up touches one set. When a set is full
  * the entry that matters least goes (expired, then drained, then oldest), so an attacker with
  * many addresses costs others accuracy, never memory. Keys are hashed with a random secret, so
@@ -19,6 +22,7 @@
 #ifndef WEIR_ZONE_H
 #define WEIR_ZONE_H
 
+#include "weir/pool.h"
 #include "weir/store.h"
 #include "weir/units.h"
 
@@ -27,10 +31,13 @@
 
 /* Open sessions that one worker can hold a lease for; more are served and not counted. */
 #define ZONE_LEASES 16384
-/* Sessions are counted per address, per network and for all. */
-#define LEASE_RECORDS_MAX 3
+/* Sessions are counted per address, network and pool, for all, and per network of a ladder. */
+#define LEASE_RECORDS_MAX (4 + LADDER_WIDTHS_MAX)
 #define ZONE_WORKERS_MAX 64
 
+/* A network's key, or "{POOL}". */
+#define LEASE_KEY_MAX NET_KEY_MAX
+_Static_assert(LEASE_KEY_MAX >= POOL_NAME_MAX + 3, "a pool's key fits");
 struct zone;
 
 /* size in bytes for the table of counters (leases come on top, touched only as they are used).
@@ -54,6 +61,9 @@ void zone_refusal_put(
 /* fits_us, if that is remembered and later than now_us; else 0. */
 int64_t zone_refusal_get(struct zone *z, const struct request *q, unsigned hit, int64_t now_us);
 
+/* The pool of q is known in Redis: the zone shall know it, too, when Redis is silent. */
+void zone_known_put(struct zone *z, const struct request *q, int64_t now_us);
+
 /* --- leases: one for each open session that is counted ------------------------------------ */
 
 enum lease_state {
@@ -67,7 +77,7 @@ struct lease {
 	unsigned nrecords;
 	struct {
 		enum limit_per kind;
-		char key[NET_KEY_MAX];
+		char key[LEASE_KEY_MAX];
 	} records[LEASE_RECORDS_MAX];
 };
 

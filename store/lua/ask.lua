@@ -4,32 +4,58 @@
 --       2 .. 1+R          the R records (hashes), each PREFIX:KIND:RECORDKEY
 --       then              the sets of leases, PREFIX:open:KIND:RECORDKEY, one a record that a
 --                         sessions hit points to
---       last, if asked    the greylist triplet, PREFIX:grey:GREYKEY
+--       then, if asked    the greylist triplet, PREFIX:grey:GREYKEY
+--                         the sender as a correspondent, PREFIX:wrote:{MAILBOX}
+--                         the mailbox that a local user writes to, the same
 -- ARGV  1                 the generation that the request was planned with
 --       2                 now in microseconds; 0 = Redis' own clock
 --       3, 4              lease member ("" = do not add one), its life in microseconds
 --       5                 record that keeps the totals (1..R)
 --       6, 7, 8           R, H; 1 = only look: whatever the generation, nothing is written
+--       9                 1 = the MTA refused a recipient: that is counted, not ok or refused
+--       10, 11            1 = there is a question about the pool, about the greylist
+--       12                a local user writes: remember the mailbox so long (us), 0 = nobody
 --       then R            record's life in milliseconds
---       then H times 9    record (1..R); index in KEYS of the set of leases, 0 = bucket;
---                         limit's name; 1 = enforced, 0 = action=log; cost;
---                         rate (sessions: max); period in microseconds; burst; refused
---                         attempts fill it to so many bursts, 0 = they are not charged
---       then 5, if asked  the pool's record; delay, window, keep in microseconds; 1 = who is
---                         held back is not (mode observe), so all is charged
+--       then H times 11   record (1..R); index in KEYS of the set of leases, 0 = bucket or
+--                         quota; limit's name; 1 = enforced, 0 = action=log; cost;
+--                         rate (sessions: max, quota: its figure); period in microseconds;
+--                         burst, 0 = quota; refused attempts fill it to so much in all, 0 =
+--                         they are not charged; 0 = charge, 1 = only probe, 2 = note: charged
+--                         whatever the rest, to so much in all, and refuses nothing;
+--                         0 = for everybody, 1 = strangers, 2 = known
+--       then 7, pool      its record; 0 = look, 1 = a message, 2 = the MTA refused a recipient;
+--                         it hit a trap: block so long (us); a pass makes known so long (us);
+--                         the rule of trust: messages, over, keep (see include/weir/trust.h)
+--       then 8, greylist  the pool's record; delay, window, keep in microseconds; 1 = who is
+--                         held back is not (mode observe), so all is charged; embargo: so many
+--                         new triplets (0 = any) in so long (us); 1 = ask for a correspondent
 -- Returns {1, generation}: another generation is in force; nothing was written.
---         {0, now, charged, grey, grey_wait, used of hit 1, ... used of hit H}
---         grey as enum grey_state; used in millionths, with this hit counted.
+--         {0, now, charged, grey, grey_wait, known, blocked,
+--             used of hit 1, wait of hit 1, ... used and wait of hit H}
+--         grey as enum grey_state; used in millionths (of a quota: whole), with this hit
+--         counted, -1 = the limit is not for this client; wait of quotas that are over, else 0.
 --         error "WRONGKEY key": somebody put another type there; nothing was charged.
 --
--- A record has, for each limit, NAME = "level time" (millionths, microseconds); first and last
--- (microseconds), ok and refused (whole requests), refusal = "NAME time" of the last one by a
--- limit, in the record that keeps the totals; a pool's also known (microseconds).
+-- A record has, for each limit, NAME = "level time" (millionths, microseconds), for a quota the
+-- pairs "time count time count ..." of its chunks; first and last (microseconds), ok and refused
+-- (whole requests), rejected (recipients, by the MTA), refusal = "NAME time" of the last one by a
+-- limit and NAME:over = "count time" of a shadow limit that would have refused, all these in the
+-- record that keeps the totals. A pool's has known (when it last passed), trust = "credit good
+-- bad time earned", blocked (until), triplets = "level time" of the embargo, held (how often it
+-- was held back) and waited (microseconds from the first try to the pass).
 -- Whatever is not of that form counts as empty. Nothing is written before all has been read.
 
 local floor, match, format = math.floor, string.match, string.format
 local call, pcall = redis.call, redis.pcall
-local NEW, EARLY, PASSED, KNOWN = 1, 2, 3, 4
+local NEW, EARLY, PASSED, KNOWN, EMBARGO, CORRESPONDENT = 1, 2, 3, 4, 5, 6
+local CHARGE, PROBE, NOTE = 0, 1, 2
+local STRANGERS, FOR_KNOWN = 1, 2
+local MESSAGE, REJECTED = 1, 2
+-- as in include/weir/quota.h and trust.h
+local QUOTA_PARTS, QUOTA_CHUNKS = 20, 42
+local BAD_MIN, BAD_SHARE, COUNT_MAX, DAY = 5000000, 4, 1000000000000, 86400000000
+-- what nobody but a hand can have written is answered as this much
+local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
 local peek = ARGV[8] == '1'
 local generation = pcall('GET', KEYS[1])
@@ -69,43 +95,176 @@ local function pair(text)
 	end
 end
 
+-- bucket_drained() in policy/bucket.c; true when the clock went back
+local function drained(text, rate, period)
+	local level, time = pair(text)
+	if not level then
+		return 0
+	elseif time > now then
+		return level, true
+	end
+	local gone = floor((now - time) * rate * 1000000 / period)
+	return gone >= level and 0 or level - gone
+end
+
+-- policy/quota.c
+local function quota_read(text, window)
+	local q, repair = {}, false
+	if text and #text <= 2048 and match(text, '^[%d ]+$') then
+		for t, c in string.gmatch(text, '(%d+) (%d+)') do
+			local long = #t > 16 or #c > 13
+			t, c = tonumber(t), tonumber(c)
+			if not long and now - t < window and #q < QUOTA_CHUNKS then
+				if t > now then
+					t, repair = now, true
+				end
+				q[#q + 1] = {t, c}
+			end
+		end
+	end
+	return q, repair
+end
+
+local function quota_used(q)
+	local used = 0
+	for i = 1, #q do
+		used = used + q[i][2]
+	end
+	return used
+end
+
+local function quota_wait(q, excess, window)
+	for i = 1, #q do
+		excess = excess - q[i][2]
+		if excess <= 0 then
+			return q[i][1] + window - now
+		end
+	end
+	return window
+end
+
+local function quota_add(q, count, quota)
+	local most = quota >= QUOTA_PARTS and floor(quota / QUOTA_PARTS) or 1
+	local last = q[#q]
+	if last and (last[2] + count <= most or #q == QUOTA_CHUNKS) then
+		last[2] = last[2] + count
+	else
+		q[#q + 1] = {now, count}
+	end
+end
+
+local function quota_text(q)
+	local t = {}
+	for i = 1, #q do
+		t[i] = format('%.0f %.0f', q[i][1], q[i][2])
+	end
+	return table.concat(t, ' ')
+end
+
+-- policy/trust.c
+local function faded(count, dt)
+	local days = floor(dt / DAY)
+	local rest = dt - days * DAY
+	if days > 40 then
+		return 0
+	end
+	for _ = 1, days do
+		count = floor(count / 2)
+	end
+	return count - floor(count * rest / (2 * DAY))
+end
+
+local function trust_read(text, messages, keep)
+	local c, g, b, t, e = match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+	if not c or math.max(#c, #g, #b, #t, #e) > 16 then
+		return {credit = 0, good = 0, bad = 0, earned = 0}
+	end
+	c, g, b, t, e = tonumber(c), tonumber(g), tonumber(b), tonumber(t), tonumber(e)
+	local dt = now - t
+	if e > now then
+		e = now
+	end
+	if dt > 0 then
+		local gone = floor(dt * messages * 1000000 / keep)
+		c = (messages == 0 or gone >= c) and 0 or c - gone
+		g, b = faded(g, dt), faded(b, dt)
+	end
+	return {credit = c, good = g, bad = b, earned = e}
+end
+
+local function turned(t)
+	return t.bad >= BAD_MIN and t.bad * BAD_SHARE > t.good
+end
+
 -- What is to be read, gathered by record, so that each is read once.
 local member, lease_us, total = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local nrecords, nhits = tonumber(ARGV[6]), tonumber(ARGV[7])
-local at = 9
+local nrecords, nhits, rejected = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[9] == '1'
+local wrote_us = tonumber(ARGV[12])
+local at = 13
 local records, hits = {}, {}
 for i = 1, nrecords do
 	records[i] = {key = KEYS[1 + i], ttl = tonumber(ARGV[at]), want = {}, set = {}}
 	at = at + 1
+end
+local function want(record, field)
+	record.want[#record.want + 1] = field
+	return #record.want
 end
 for i = 1, nhits do
 	local hit = {
 		record = records[tonumber(ARGV[at])], open = tonumber(ARGV[at + 1]),
 		name = ARGV[at + 2], enforced = ARGV[at + 3] == '1', cost = tonumber(ARGV[at + 4]),
 		rate = tonumber(ARGV[at + 5]), period = tonumber(ARGV[at + 6]),
-		burst = tonumber(ARGV[at + 7]), strict = tonumber(ARGV[at + 8])
+		burst = tonumber(ARGV[at + 7]), most = tonumber(ARGV[at + 8]),
+		mode = tonumber(ARGV[at + 9]), whom = tonumber(ARGV[at + 10])
 	}
 	hits[i] = hit
 	if hit.open == 0 then
-		local want = hit.record.want
-		want[#want + 1] = hit.name
-		hit.slot = #want
+		hit.slot = want(hit.record, hit.name)
 	end
-	at = at + 9
+	at = at + 11
 end
-local pool, grey_key, delay, window, keep, observed
-if ARGV[at] then
+local trust
+if ARGV[10] == '1' then
+	trust = {
+		record = records[tonumber(ARGV[at])], event = tonumber(ARGV[at + 1]),
+		block = tonumber(ARGV[at + 2]), passed = tonumber(ARGV[at + 3]),
+		messages = tonumber(ARGV[at + 4]), over = tonumber(ARGV[at + 5]),
+		keep = tonumber(ARGV[at + 6])
+	}
+	trust.slot = want(trust.record, 'known')
+	want(trust.record, 'trust')
+	want(trust.record, 'blocked')
+	at = at + 7
+end
+local pool, grey_key, delay, window, keep, observed, embargo, embargo_us, correspondent
+local wrote_key = wrote_us > 0 and KEYS[#KEYS]
+if ARGV[11] == '1' then
 	pool = records[tonumber(ARGV[at])]
 	delay, window, keep = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
 	observed = ARGV[at + 4] == '1'
-	grey_key = KEYS[#KEYS]
-	pool.want[#pool.want + 1] = 'known'
-	pool.known = #pool.want
+	embargo, embargo_us = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+	local last = #KEYS - (wrote_key and 1 or 0)
+	if ARGV[at + 7] == '1' then
+		correspondent, last = KEYS[last], last - 1
+	end
+	grey_key = KEYS[last]
+	pool.known = want(pool, 'known')
+	want(pool, 'triplets')
+	want(pool, 'held')
 	pool.ttl = math.max(pool.ttl, floor(keep / 1000))
 end
 total = records[total]
 local totals = #total.want
-total.want[totals + 1], total.want[totals + 2], total.want[totals + 3] = 'first', 'ok', 'refused'
+want(total, 'first')
+want(total, 'ok')
+want(total, 'refused')
+want(total, 'rejected')
+for i = 1, nhits do
+	if not hits[i].enforced then
+		hits[i].over_slot = want(total, hits[i].name .. ':over')
+	end
+end
 
 for i = 1, nrecords do
 	local r = records[i]
@@ -117,21 +276,39 @@ for i = 1, nrecords do
 	end
 end
 
--- Each hit by itself. The operations and their order are bucket_drained()'s in policy/limit.c.
-local fits, room, refusal = true, false, nil
+local known, passed, blocked = true, nil, 0
+if trust then
+	local got, slot = trust.record.got, trust.slot
+	local t = trust_read(got[slot + 1], trust.messages, trust.keep)
+	trust.now = t
+	passed = number(got[slot])
+	local fresh = passed and math.max(0, now - passed) < trust.passed
+	known = not turned(t) and
+		(fresh or trust.messages > 0 and t.credit >= trust.messages * 1000000)
+	blocked = math.max(0, (number(got[slot + 2]) or 0) - now)
+	if trust.block > 0 then
+		blocked = trust.block
+	end
+end
+
+-- Each hit by itself.
+local fits, room, refusal, overran = blocked == 0, false, nil, false
 for i = 1, nhits do
 	local hit = hits[i]
-	if hit.open == 0 then
-		local level, time = pair(hit.record.got[hit.slot])
-		if not level then
-			level, time = 0, now
-		elseif time > now then
-			time, hit.repair = now, true
-		end
-		local gone = floor((now - time) * hit.rate * 1000000 / hit.period)
-		hit.level = gone >= level and 0 or level - gone
+	local skipped = hit.whom == STRANGERS and known or hit.whom == FOR_KNOWN and not known
+	hit.wait = 0
+	if hit.open == 0 and hit.burst > 0 then
+		hit.level, hit.repair = drained(hit.record.got[hit.slot], hit.rate, hit.period)
 		hit.used = hit.level + hit.cost * 1000000
 		hit.over = hit.used > hit.burst * 1000000
+	elseif hit.open == 0 then
+		hit.quota, hit.repair = quota_read(hit.record.got[hit.slot], hit.period)
+		hit.level = quota_used(hit.quota)
+		hit.used = hit.level + hit.cost
+		hit.over = hit.used > hit.rate
+		if hit.over then
+			hit.wait = quota_wait(hit.quota, hit.used - hit.rate, hit.period)
+		end
 	else
 		local key = KEYS[hit.open]
 		local r = pcall('ZCOUNT', key, '(' .. stamp, '+inf')
@@ -146,22 +323,26 @@ for i = 1, nhits do
 		hit.used = (others + 1) * 1000000
 		hit.over = others + 1 > hit.rate
 	end
-	if hit.over and hit.enforced then
+	if skipped then
+		hit.skipped, hit.over = true, false
+	end
+	if hit.over and hit.enforced and hit.mode ~= NOTE then
 		fits, refusal = false, refusal or hit.name
+		overran = overran or hit.open == 0
 	end
 	if hit.open ~= 0 and not hit.over then
 		room = true
 	end
 end
 
-local grey, grey_wait, known, first, tries, repaired = 0, 0, nil, nil, nil, false
+local grey, grey_wait, first, tries, repaired, triplets = 0, 0, nil, nil, false, 0
 if pool then
-	known = number(pool.got[pool.known])
-	if known and known > now then
-		known = now
+	passed = number(pool.got[pool.known])
+	if passed and passed > now then
+		passed = now
 		pool.set[1], pool.set[2] = 'known', stamp
 	end
-	if known and now - known < keep then
+	if passed and now - passed < keep then
 		grey = KNOWN
 	else
 		local r = pcall('GET', grey_key)
@@ -179,33 +360,68 @@ if pool then
 		else
 			grey = PASSED
 		end
+		if grey ~= PASSED and correspondent then
+			r = pcall('GET', correspondent)
+			if failed(r) then
+				return refuse(correspondent, r)
+			end
+			local since = number(r)
+			if since and now - since < keep then
+				grey, grey_wait, repaired = CORRESPONDENT, 0, false
+			end
+		end
+		if grey == NEW and embargo > 0 then
+			triplets = drained(pool.got[pool.known + 1], embargo, embargo_us) + 1000000
+			if triplets > embargo * 1000000 then
+				grey = EMBARGO
+			end
+		end
 	end
 end
 -- a retry inside the delay costs nothing, not even a limit that only logs
-local held = (grey == NEW or grey == EARLY) and not observed
+local holds = grey == NEW or grey == EARLY or grey == EMBARGO
+local held = holds and not observed
 local charged = fits and not held
 
-local answer = {0, now, charged and 1 or 0, grey, grey_wait}
+local answer = {0, now, charged and 1 or 0, grey, grey_wait, known and 1 or 0, blocked}
 for i = 1, nhits do
-	answer[5 + i] = hits[i].used
+	local most = hits[i].quota and QUOTA_MOST or EXACT
+	answer[6 + 2 * i] = hits[i].skipped and -1 or math.min(hits[i].used, most)
+	answer[7 + 2 * i] = hits[i].skipped and 0 or hits[i].wait
 end
 if peek then
 	return answer
 end
 
 -- From here on nothing can be refused any more: write.
+local function put(record, field, value)
+	record.set[#record.set + 1] = field
+	record.set[#record.set + 1] = value
+end
+
 for i = 1, nhits do
 	local hit = hits[i]
-	local charge = hit.enforced and charged or not (hit.enforced or hit.over or held)
+	local over = hit.over and not hit.skipped
 	if hit.open == 0 then
-		local set, level = hit.record.set, charge and hit.used or hit.level
-		if not charge and not held and hit.strict > 0 then
-			level = math.max(hit.level, math.min(hit.used, hit.strict * hit.burst * 1000000))
-			charge = true
+		local cost = 0
+		if hit.skipped or hit.mode == PROBE then
+			cost = 0
+		elseif hit.mode == NOTE then
+			cost = math.min(hit.used, math.max(hit.level, hit.most)) - hit.level
+		elseif hit.enforced and charged or not (hit.enforced or over or held) then
+			cost = hit.used - hit.level
+		elseif not held and hit.most > 0 then
+			cost = math.min(hit.used, math.max(hit.level, hit.most)) - hit.level
 		end
-		if charge or hit.repair then
-			set[#set + 1] = hit.name
-			set[#set + 1] = format('%.0f ', level) .. stamp
+		if cost > 0 or hit.repair then
+			if hit.quota then
+				if cost > 0 then
+					quota_add(hit.quota, cost, hit.rate)
+				end
+				put(hit.record, hit.name, quota_text(hit.quota))
+			else
+				put(hit.record, hit.name, format('%.0f ', hit.level + cost) .. stamp)
+			end
 		end
 	elseif charged and room and member ~= '' then
 		-- in the set of a shadow limit too: it is the count of what is open
@@ -214,13 +430,49 @@ for i = 1, nhits do
 		-- last: Redis checks its memory only before the first write of a script
 		call('ZREMRANGEBYSCORE', KEYS[hit.open], '-inf', stamp)
 	end
+	if over and not hit.enforced then
+		put(total, hit.name .. ':over',
+			format('%.0f ', (pair(total.got[hit.over_slot]) or 0) + 1) .. stamp)
+	end
 end
 
-if grey == PASSED and charged or grey == KNOWN and charged and now - known >= 3600000000 then
-	pool.set[#pool.set + 1] = 'known'
-	pool.set[#pool.set + 1] = stamp
+if trust then
+	local t, steps = trust.now, math.max(1, trust.messages - 1)
+	local event = true
+	if trust.event == REJECTED or overran then
+		if t.bad < COUNT_MAX then
+			t.bad = t.bad + 1000000
+		end
+		if turned(t) then
+			t.credit = 0
+		end
+	elseif trust.event == MESSAGE and charged then
+		if t.good < COUNT_MAX then
+			t.good = t.good + 1000000
+		end
+		if trust.messages > 0 and
+				(t.earned == 0 or now - t.earned >= floor(trust.over / steps)) then
+			t.earned = now
+			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
+		end
+	else
+		event = false
+	end
+	if trust.block > 0 then
+		t.credit, event = 0, true
+		put(trust.record, 'blocked', format('%.0f', now + trust.block))
+	end
+	if event then
+		put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
+			stamp .. format(' %.0f', t.earned))
+	end
+end
+
+if grey == PASSED and charged or grey == KNOWN and charged and now - passed >= 3600000000 then
+	put(pool, 'known', stamp)
 end
 if grey == PASSED and charged then
+	put(pool, 'waited', format('%.0f', now - first))
 	call('DEL', grey_key)
 elseif fits and (grey == NEW or grey == EARLY) or repaired then
 	if fits and (grey == NEW or grey == EARLY) then
@@ -229,22 +481,30 @@ elseif fits and (grey == NEW or grey == EARLY) or repaired then
 	call('SET', grey_key, format('%.0f %.0f', first, tries), 'PX',
 		format('%.0f', math.ceil((window - (now - first)) / 1000)))
 end
+if fits and holds then
+	put(pool, 'held', format('%.0f', (number(pool.got[pool.known + 2]) or 0) + 1))
+	if grey == NEW and embargo > 0 then
+		put(pool, 'triplets', format('%.0f ', triplets) .. stamp)
+	end
+end
+if wrote_key and charged then
+	call('SET', wrote_key, stamp, 'PX', format('%.0f', math.ceil(wrote_us / 1000)))
+end
 
 do
-	local set, got = total.set, total.got
+	local got = total.got
 	local count = charged and 'ok' or 'refused'
 	local before = number(got[totals + (charged and 2 or 3)]) or 0
-	if not number(got[totals + 1]) then
-		set[#set + 1] = 'first'
-		set[#set + 1] = stamp
+	if rejected then
+		count, before = 'rejected', number(got[totals + 4]) or 0
 	end
-	set[#set + 1] = 'last'
-	set[#set + 1] = stamp
-	set[#set + 1] = count
-	set[#set + 1] = format('%.0f', before + 1)
+	if not number(got[totals + 1]) then
+		put(total, 'first', stamp)
+	end
+	put(total, 'last', stamp)
+	put(total, count, format('%.0f', before + 1))
 	if refusal then
-		set[#set + 1] = 'refusal'
-		set[#set + 1] = refusal .. ' ' .. stamp
+		put(total, 'refusal', refusal .. ' ' .. stamp)
 	end
 end
 for i = 1, nrecords do

@@ -58,7 +58,7 @@ connect_from(struct scene *c, bool over)
 	struct addr a;
 
 	assert_true(addr_parse("192.0.2.7", &a));
-	if (session_connect(&c->s, &c->r, &a, "mx.example.org", &c->q) == NEXT_ASK)
+	if (session_connect(&c->s, &c->r, &a, "mx.example.org", true, &c->q) == NEXT_ASK)
 		return answer(c, STAGE_CONNECT, over);
 	return session_judge(&c->s, &c->r, STAGE_CONNECT, "", NULL, NULL, &c->v);
 }
@@ -67,7 +67,8 @@ connect_from(struct scene *c, bool over)
 static inline enum next
 rcpt(struct scene *c, enum grey_state grey, bool over)
 {
-	assert_int_equal(session_rcpt(&c->s, &c->r, "<b@example.com>", "4F1", &c->q), NEXT_ASK);
+	assert_int_equal(
+	    session_rcpt(&c->s, &c->r, "<b@example.com>", false, "4F1", &c->q), NEXT_ASK);
 	c->a.grey = c->q.grey.asked ? grey : GREY_NONE;
 	return answer(c, STAGE_RCPT, over);
 }

@@ -97,7 +97,7 @@ test_which_limit_speaks(void **state)
 		if (v.action != table[i].action || v.reason != table[i].reason ||
 		    v.noted != table[i].noted)
 			fail_msg("row %zu: %s %s %#x", i, action_name(v.action),
-			    reason_name(v.reason), v.noted);
+			    reason_name(v.reason), (unsigned)v.noted);
 		assert_true(v.enforced);
 		if (table[i].fires == NLIMITS) {
 			assert_null(v.limit);
@@ -287,6 +287,8 @@ test_names(void **state)
 	    [REASON_BLOCKED] = "blocked",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
+	    [REASON_QUOTA] = "quota",
+	    [REASON_TRAP] = "trap",
 	    [REASON_GREYLIST] = "greylist",
 	    [REASON_NO_STORE] = "no-store",
 	};

@@ -112,7 +112,7 @@ test_bad_words(void **state)
 	    {"max=0", "max is"},
 	    {"max=1000000001", "max is"},
 	    {"count=mails", "count is"},
-	    {"per=pool", "per is"},
+	    {"per=pools", "per is"},
 	    {"action=reject", "action is"},
 	    {"enabled=maybe", "enabled is"},
 	    {"reply=\"550 5.7.1 no\"", "lose mail"},

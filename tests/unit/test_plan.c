@@ -40,8 +40,11 @@ rules(const char *const *limits)
 static struct facts
 facts(enum stage stage, const char *client)
 {
-	struct facts f = {
-	    .stage = stage, .user = "", .sender = "a@example.org", .recipient = "b@example.com"};
+	struct facts f = {.stage = stage,
+	    .name = "",
+	    .user = "",
+	    .sender = "a@example.org",
+	    .recipient = "b@example.com"};
 
 	assert_true(addr_parse(client, &f.client));
 	return f;
@@ -63,15 +66,16 @@ test_record_keys(void **state)
 	    {"::ffff:192.0.2.7", 64, 24, 64, "{192.0.2.0/24}:192.0.2.7", "{192.0.2.0/24}"},
 	    {"192.0.2.7", 64, 32, 64, "{192.0.2.7}", "{192.0.2.7}"},
 	    {"192.0.2.7", 64, 0, 64, "{0.0.0.0/0}:192.0.2.7", "{0.0.0.0/0}"},
-	    {"2001:db8::7", 64, 24, 64, "{2001:db8::/64}", "{2001:db8::/64}"},
-	    {"2001:db8::7", 128, 24, 64, "{2001:db8::/64}:2001:db8::7", "{2001:db8::/64}"},
+	    {"2001:db8::7", 64, 24, 64, "{2001:db8::/48}:2001:db8::/64",
+		"{2001:db8::/48}:2001:db8::/64"},
+	    {"2001:db8::7", 128, 24, 64, "{2001:db8::/48}:2001:db8::7",
+		"{2001:db8::/48}:2001:db8::/64"},
+	    /* the tag is a /48, or the widest if that is wider */
 	    {"2001:db8::7", 64, 24, 48, "{2001:db8::/48}:2001:db8::/64", "{2001:db8::/48}"},
-	    /* the tag is the wider of the two */
-	    {"2001:db8::7", 48, 24, 64, "{2001:db8::/48}", "{2001:db8::/48}:2001:db8::/64"},
+	    {"2001:db8::7", 40, 24, 64, "{2001:db8::/40}", "{2001:db8::/40}:2001:db8::/64"},
 	    {"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 127, 24, 126,
-		"{ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126}:"
-		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127",
-		"{ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126}"},
+		"{ffff:ffff:ffff::/48}:ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127",
+		"{ffff:ffff:ffff::/48}:ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126"},
 	};
 	struct ruleset r = rules(limits);
 	struct request q;

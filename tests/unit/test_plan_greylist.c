@@ -32,7 +32,7 @@ static struct facts
 facts(const char *sender, const char *recipient)
 {
 	struct facts f = {
-	    .stage = STAGE_RCPT, .user = "", .sender = sender, .recipient = recipient};
+	    .stage = STAGE_RCPT, .name = "", .user = "", .sender = sender, .recipient = recipient};
 
 	assert_true(addr_parse("192.0.2.7", &f.client));
 	return f;
@@ -65,7 +65,7 @@ test_question(void **state)
 	assert_int_equal(q.grey.record, 1);
 	assert_int_equal(q.records[1].kind, PER_POOL);
 	assert_string_equal(q.records[1].key, "{192.0.2.0/24}");
-	assert_int_equal(q.records[1].ttl_us, q.grey.keep_us);
+	assert_int_equal(q.records[1].ttl_us, 2 * q.pool.rule.keep_us);
 	assert_int_equal(q.grey.delay_us, 300 * USEC_PER_SEC);
 	assert_int_equal(q.grey.window_us, INT64_C(86400) * USEC_PER_SEC);
 	assert_false(q.grey.when_down);
@@ -125,7 +125,8 @@ test_who_is_asked(void **state)
 		f.stage = table[i].stage;
 		f.user = table[i].user ? "ann" : "";
 		f.greylist_done = table[i].done;
-		if (plan_request(&r, &f, &q) != table[i].asked || q.grey.asked != table[i].asked)
+		(void)plan_request(&r, &f, &q);
+		if (q.grey.asked != table[i].asked)
 			fail_msg("row %zu (%s)", i, table[i].recipient);
 	}
 	r.greylist.enabled = false;

@@ -32,8 +32,8 @@ test_pending(void **state)
 		negotiate(&c);
 		connect = connect_from(&c, table[i].over);
 		helo = session_helo(&c.s, "");
-		mail = session_mail(&c.s, "<a@example.org>", "");
-		again = session_mail(&c.s, "<a@example.org>", "");
+		mail = session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q);
+		again = session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q);
 		if (connect != table[i].connect || helo != table[i].helo || mail != table[i].mail ||
 		    again != mail)
 			fail_msg("row %zu: %d %d %d", i, (int)connect, (int)helo, (int)mail);
@@ -85,7 +85,8 @@ test_done(void **state)
 	}
 	start(&c, "messages", "rate=5/1m");
 	negotiate(&c);
-	assert_int_equal(session_connect(&c.s, &c.r, &(struct addr){.family = ADDR_NONE}, "", &c.q),
+	assert_int_equal(
+	    session_connect(&c.s, &c.r, &(struct addr){.family = ADDR_NONE}, "", false, &c.q),
 	    NEXT_CONTINUE);
 	assert_int_equal(session_judge(&c.s, &c.r, STAGE_CONNECT, "", NULL, NULL, &c.v), NEXT_DONE);
 	assert_int_equal(c.v.reason, REASON_EXEMPT);
@@ -117,7 +118,7 @@ test_stale_plan(void **state)
 	start(&c, "connections", "rate=5/1m");
 	negotiate(&c);
 	assert_int_equal(connect_from(&c, false), NEXT_DONE);
-	session_mail(&c.s, "<a@example.org>", "");
+	session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q);
 	start(&c, "recipients", "rate=5/1m");
 	assert_true(addr_parse("192.0.2.7", &c.s.client));
 	assert_true(session_plan(&c.s, &c.r, STAGE_RCPT, "<b@x>", &c.q));

@@ -14,14 +14,14 @@ test_messages(void **state)
 	start(&c, "messages", "rate=5/1m");
 	negotiate(&c);
 	connect_from(&c, false);
-	assert_int_equal(session_mail(&c.s, "<a@example.org>", ""), NEXT_CONTINUE);
+	assert_int_equal(session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q), NEXT_CONTINUE);
 	assert_int_equal(rcpt(&c, GREY_NONE, true), NEXT_REPLY); /* nothing was charged */
 	assert_int_equal(rcpt(&c, GREY_NONE, false), NEXT_CONTINUE);
-	assert_int_equal(session_rcpt(&c.s, &c.r, "<c@x>", "4F1", &c.q), NEXT_CONTINUE);
+	assert_int_equal(session_rcpt(&c.s, &c.r, "<c@x>", false, "4F1", &c.q), NEXT_CONTINUE);
 	assert_string_equal(c.s.queue_id, "4F1");
-	assert_int_equal(session_mail(&c.s, "<a@example.org>", ""), NEXT_CONTINUE);
+	assert_int_equal(session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q), NEXT_CONTINUE);
 	assert_string_equal(c.s.queue_id, "");
-	assert_int_equal(session_rcpt(&c.s, &c.r, "<b@x>", "", &c.q), NEXT_ASK);
+	assert_int_equal(session_rcpt(&c.s, &c.r, "<b@x>", false, "", &c.q), NEXT_ASK);
 	assert_int_equal(
 	    session_judge(&c.s, &c.r, STAGE_RCPT, "<b@x>", &c.q, NULL, &c.v), NEXT_CONTINUE);
 	assert_int_equal(c.v.reason, REASON_NO_STORE);
@@ -60,21 +60,21 @@ test_greylist_is_asked(void **state)
 		assert_true(reply_parse(table[i].reply, &c.r.greylist.reply, err, sizeof err));
 		negotiate(&c);
 		connect_from(&c, false);
-		session_mail(&c.s, "<a@example.org>", "");
+		session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q);
 		if (rcpt(&c, table[i].grey, false) != table[i].next)
 			fail_msg("row %zu: next", i);
-		session_rcpt(&c.s, &c.r, "<c@x>", "", &c.q);
+		session_rcpt(&c.s, &c.r, "<c@x>", false, "", &c.q);
 		second = c.q.grey.asked;
-		session_mail(&c.s, "<a@example.org>", "");
-		session_rcpt(&c.s, &c.r, "<c@x>", "", &c.q);
+		session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q);
+		session_rcpt(&c.s, &c.r, "<c@x>", false, "", &c.q);
 		message = c.q.grey.asked;
 		if (second != table[i].second || message != table[i].message)
 			fail_msg("row %zu: second %d, message %d", i, second, message);
 	}
 	session_init(&c.s, "s2", plan_steps(&c.r));
 	connect_from(&c, false);
-	session_mail(&c.s, "<a@example.org>", "ann");
-	session_rcpt(&c.s, &c.r, "<c@x>", "", &c.q);
+	session_mail(&c.s, &c.r, "<a@example.org>", "ann", 0, &c.q);
+	session_rcpt(&c.s, &c.r, "<c@x>", false, "", &c.q);
 	assert_false(c.q.grey.asked); /* authenticated */
 }
 
@@ -104,13 +104,13 @@ test_brackets(void **state)
 	negotiate(&c);
 	connect_from(&c, false);
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-		session_mail(&c.s, table[i].given, "");
+		session_mail(&c.s, &c.r, table[i].given, "", 0, &c.q);
 		assert_string_equal(c.s.sender, table[i].kept);
 	}
-	session_mail(&c.s, "<>", "");
-	session_rcpt(&c.s, &c.r, "<Postmaster@example.com>", "", &c.q);
+	session_mail(&c.s, &c.r, "<>", "", 0, &c.q);
+	session_rcpt(&c.s, &c.r, "<Postmaster@example.com>", false, "", &c.q);
 	assert_false(c.q.grey.asked);
-	session_rcpt(&c.s, &c.r, "<B@example.com>", "", &c.q);
+	session_rcpt(&c.s, &c.r, "<B@example.com>", false, "", &c.q);
 	assert_string_equal(c.q.grey.key, "{192.0.2.0/24} <> b@example.com");
 }
 
@@ -129,22 +129,22 @@ test_over_long(void **state)
 	c.r.greylist.enabled = true;
 	session_init(&c.s, text, plan_steps(&c.r));
 	assert_int_equal(strlen(c.s.id), SESSION_ID_MAX - 1);
-	session_connect(&c.s, &c.r, &a, text, &c.q);
+	session_connect(&c.s, &c.r, &a, text, true, &c.q);
 	assert_int_equal(strlen(c.s.name), SESSION_NAME_MAX);
-	session_mail(&c.s, text, "");
+	session_mail(&c.s, &c.r, text, "", 0, &c.q);
 	assert_int_equal(strlen(c.s.sender), MAILBOX_MAX);
-	assert_int_equal(session_rcpt(&c.s, &c.r, text, text, &c.q), NEXT_ASK);
+	assert_int_equal(session_rcpt(&c.s, &c.r, text, false, text, &c.q), NEXT_ASK);
 	assert_int_equal(strlen(c.s.queue_id), SESSION_QUEUE_MAX);
 	assert_true(strlen(c.q.grey.key) < GREY_KEY_MAX);
 	text[0] = '<';
 	text[sizeof text - 2] = '>';
-	session_mail(&c.s, text, "");
+	session_mail(&c.s, &c.r, text, "", 0, &c.q);
 	assert_int_equal(c.s.sender[0], 'x');
 	assert_int_equal(strlen(c.s.sender), MAILBOX_MAX);
 	/* exactly as long as there is room */
 	memset(text, 'y', MAILBOX_MAX);
 	text[MAILBOX_MAX] = '\0';
-	session_mail(&c.s, text, "");
+	session_mail(&c.s, &c.r, text, "", 0, &c.q);
 	assert_string_equal(c.s.sender, text);
 	assert_string_equal(c.s.user, "");
 }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -145,11 +146,56 @@ test_rate(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		int64_t n = NO, period = NO;
+		bool sized = false;
 
-		if (units_rate(rows[i].text, &n, &period) != (rows[i].n != NO) || n != rows[i].n ||
-		    period != rows[i].period_us)
+		if (units_rate(rows[i].text, INT64_C(1) << 31, &n, &period, &sized) !=
+			(rows[i].n != NO) ||
+		    n != rows[i].n || period != rows[i].period_us)
 			fail_msg("units_rate(\"%s\"): %lld in %lld us", rows[i].text, (long long)n,
 			    (long long)period);
+		assert_false(sized);
+	}
+}
+
+/* Bytes are written with k, M and G, and only then may they pass UNITS_COUNT_MAX. */
+static void
+test_figure(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t n;
+		bool sized;
+	} rows[] = {
+	    {"1", 1, false},
+	    {"1000000000", UNITS_COUNT_MAX, false},
+	    {"1000000001", NO, false},
+	    {"2k", 2048, true},
+	    {"2M", 2 << 20, true},
+	    {"2G", INT64_C(2) << 30, true},
+	    {"3G", NO, false},
+	    {"0", NO, false},
+	    {"0k", NO, false},
+	    {"1kk", NO, false},
+	    {"1 k", NO, false},
+	    {"k", NO, false},
+	    {"-1", NO, false},
+	    {"", NO, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		int64_t n = NO, period = NO, rate = NO;
+		bool sized = false, ok = rows[i].n != NO;
+		char text[32];
+
+		if (units_figure(rows[i].text, INT64_C(1) << 31, &n, &sized) != ok ||
+		    n != rows[i].n || sized != rows[i].sized)
+			fail_msg("units_figure(\"%s\"): %lld", rows[i].text, (long long)n);
+		sized = false;
+		snprintf(text, sizeof text, "%s/1h", rows[i].text);
+		if (units_rate(text, INT64_C(1) << 31, &rate, &period, &sized) != ok ||
+		    rate != rows[i].n || sized != rows[i].sized)
+			fail_msg("units_rate(\"%s\"): %lld", text, (long long)rate);
 	}
 }
 
@@ -187,6 +233,7 @@ main(void)
 	    cmocka_unit_test(test_count),
 	    cmocka_unit_test(test_size),
 	    cmocka_unit_test(test_rate),
+	    cmocka_unit_test(test_figure),
 	    cmocka_unit_test(test_bool),
 	};
 
