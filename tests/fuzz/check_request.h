@@ -40,18 +40,24 @@ check_request(const struct request *q)
 
 		check_key(r->key, sizeof r->key);
 		CHECK(strchr(r->key, ' ') == NULL);
-		if (limit_per_is_client(r->kind) || r->kind == PER_POOL)
+		if (limit_per_is_client(r->kind))
 			CHECK(strlen(r->key) < NET_KEY_MAX);
-		CHECK(r->ttl_us > 0 && r->ttl_us <= UNITS_DURATION_MAX);
+		CHECK(r->ttl_us > 0 && r->ttl_us <= 2 * UNITS_DURATION_MAX);
+		/* one of each kind, and one of each width of a ladder */
 		for (unsigned j = 0; j < i; j++)
-			CHECK(q->records[j].kind != r->kind);
+			CHECK(q->records[j].kind != r->kind || q->bits[j] != q->bits[i]);
 	}
 	for (unsigned i = 0; i < q->nhits; i++) {
 		const struct hit *h = &q->hits[i];
 
 		CHECK(h->limit->enabled && h->cost > 0);
+		/* a figure that is passed is passed, by however much */
+		CHECK(h->cost <= hit_ceiling(h) + 1);
 		CHECK(h->record < q->nrecords);
-		CHECK(q->records[h->record].kind == h->limit->per);
+		if (q->bits[h->record] == 0)
+			CHECK(q->records[h->record].kind == h->limit->per && hit_times(h) == 1);
+		else
+			CHECK(q->records[h->record].kind == PER_NETWORK && hit_times(h) > 1);
 		/* or the bucket would be forgotten before it is empty */
 		CHECK(q->records[h->record].ttl_us >= limit_drain_us(h->limit));
 	}
@@ -65,7 +71,19 @@ check_request(const struct request *q)
 		CHECK(q->grey.delay_us > 0 && q->grey.window_us > q->grey.delay_us);
 		CHECK(q->grey.keep_us >= q->grey.window_us);
 		CHECK(pool->ttl_us >= q->grey.keep_us);
+		CHECK((q->grey.embargo == 0) == (q->grey.embargo_us == 0));
+		if (q->grey.correspondents)
+			check_key(q->grey.sender, sizeof q->grey.sender);
 	}
+	if (q->pool.asked) {
+		CHECK(q->pool.record < q->nrecords);
+		CHECK(q->records[q->pool.record].kind == PER_POOL);
+		CHECK(q->pool.block_us >= 0 && q->pool.passed_us >= 0);
+		CHECK(q->pool.rule.over_us > 0 && q->pool.rule.keep_us > 0);
+	}
+	CHECK(q->wrote_us >= 0);
+	if (q->wrote_us > 0)
+		check_key(q->wrote, sizeof q->wrote);
 }
 
 #endif

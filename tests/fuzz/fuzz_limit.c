@@ -5,10 +5,10 @@
  *
  * Input: a line (the limit's name), then the words.
  *
- * Covers: policy/limit.c policy/entry.c policy/units.c
+ * Covers: policy/limit.c policy/limit_finish.c policy/bucket.c policy/entry.c policy/units.c
  */
 #include <inttypes.h>
-#include <math.h>
+#include <stdarg.h>
 
 #include "fuzz.h"
 #include "weir/entry.h"
@@ -17,24 +17,68 @@
 
 #define WORDS_ROOM 1200
 
+static void put(char *out, size_t *n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void
+put(char *out, size_t *n, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	*n += (size_t)vsnprintf(out + *n, WORDS_ROOM - *n, fmt, ap);
+	va_end(ap);
+	CHECK(*n < WORDS_ROOM);
+}
+
+/* As units_figure() reads it: what is larger than a plain number can be was given in k. */
+static void
+put_figure(char *out, size_t *n, const char *key, int64_t v)
+{
+	if (v > UNITS_COUNT_MAX) {
+		CHECK(v % 1024 == 0);
+		put(out, n, " %s=%" PRId64 "k", key, v / 1024);
+	} else
+		put(out, n, " %s=%" PRId64, key, v);
+}
+
+static void
+put_whom(char *out, size_t *n, const struct limit *l)
+{
+	char net[NET_TEXT_MAX];
+
+	if (l->whom != FOR_NETWORKS) {
+		put(out, n, " for=%s", limit_for_name(l->whom));
+		return;
+	}
+	for (unsigned i = 0; i < l->nnets; i++)
+		put(out, n, "%s%s", i == 0 ? " for=\"" : ", ", net_format(&l->nets[i], net));
+	put(out, n, "\"");
+}
+
 /* A finished limit in words; false when a word cannot hold it (a quote in the reply). */
 static bool
 write_words(const struct limit *l, char *out)
 {
-	size_t n = (size_t)snprintf(out, WORDS_ROOM, "count=%s per=%s action=%s strict=%s",
-	    limit_count_name(l->count), limit_per_name(l->per), limit_action_name(l->action),
-	    l->strict ? "yes" : "off");
+	size_t n = 0;
 
-	if (l->rate > 0)
-		n += (size_t)snprintf(out + n, WORDS_ROOM - n, " rate=%" PRId64 "/%" PRId64 "ms",
-		    l->rate, l->period_us / USEC_PER_MSEC);
-	if (l->burst > 0)
-		n += (size_t)snprintf(out + n, WORDS_ROOM - n, " burst=%" PRId64, l->burst);
+	put(out, &n, "count=%s per=%s action=%s strict=%s", limit_count_name(l->count),
+	    limit_per_name(l->per), limit_action_name(l->action), l->strict ? "yes" : "off");
+	put_whom(out, &n, l);
+	for (unsigned i = 0; i < l->nrungs; i++)
+		put(out, &n, "%s/%u*%u%s", i == 0 ? " ladder=\"" : " ", l->rungs[i].bits,
+		    l->rungs[i].times, i + 1 == l->nrungs ? "\"" : "");
+	if (l->rate > 0) {
+		put_figure(out, &n, "rate", l->rate);
+		put(out, &n, "/%" PRId64 "ms", l->period_us / USEC_PER_MSEC);
+		put_figure(out, &n, "burst", l->burst);
+	}
+	if (l->quota > 0) {
+		put_figure(out, &n, "quota", l->quota);
+		put(out, &n, "/%" PRId64 "ms", l->window_us / USEC_PER_MSEC);
+	}
 	if (l->max > 0)
-		n += (size_t)snprintf(out + n, WORDS_ROOM - n, " max=%" PRId64, l->max);
-	n += (size_t)snprintf(out + n, WORDS_ROOM - n, " reply=\"%s %s %s\"", l->reply.code,
-	    l->reply.xcode, l->reply.text);
-	CHECK(n < WORDS_ROOM);
+		put_figure(out, &n, "max", l->max);
+	put(out, &n, " reply=\"%s %s %s\"", l->reply.code, l->reply.xcode, l->reply.text);
 	return strchr(l->reply.text, '"') == NULL;
 }
 
@@ -42,9 +86,16 @@ write_words(const struct limit *l, char *out)
 static bool
 same_limit(const struct limit *a, const struct limit *b)
 {
-	return strcmp(a->name, b->name) == 0 && a->enabled == b->enabled && a->count == b->count &&
-	    a->per == b->per && a->action == b->action && a->rate == b->rate &&
-	    a->period_us == b->period_us && a->burst == b->burst && a->strict == b->strict &&
+	if (strcmp(a->name, b->name) != 0 || a->enabled != b->enabled || a->count != b->count ||
+	    a->per != b->per || a->action != b->action || a->whom != b->whom ||
+	    a->nnets != b->nnets || a->nrungs != b->nrungs ||
+	    memcmp(a->nets, b->nets, a->nnets * sizeof a->nets[0]) != 0)
+		return false;
+	for (unsigned i = 0; i < a->nrungs; i++)
+		if (a->rungs[i].bits != b->rungs[i].bits || a->rungs[i].times != b->rungs[i].times)
+			return false;
+	return a->rate == b->rate && a->period_us == b->period_us && a->burst == b->burst &&
+	    a->quota == b->quota && a->window_us == b->window_us && a->strict == b->strict &&
 	    a->max == b->max && memcmp(&a->reply, &b->reply, sizeof a->reply) == 0;
 }
 
@@ -76,6 +127,46 @@ check_bucket(const struct limit *l, int64_t level, int64_t dt_us)
 }
 
 static void
+check_figures(const struct limit *l, struct input *in)
+{
+	int64_t times = l->nrungs > 0 ? l->rungs[l->nrungs - 1].times : 1;
+
+	CHECK(limit_ceiling(l) >= 1 && limit_ceiling(l) * times <= QUOTA_FIGURE_MAX);
+	CHECK((l->rate != 0) + (l->quota != 0) + (l->max != 0) == 1);
+	CHECK((l->max != 0) == (l->count == COUNT_SESSIONS));
+	if (l->count != COUNT_BYTES)
+		CHECK(limit_ceiling(l) * times <= UNITS_COUNT_MAX);
+	if (l->max != 0)
+		CHECK(limit_drain_us(l) == 0);
+	else
+		CHECK(limit_drain_us(l) > 0 && limit_drain_us(l) <= UNITS_DURATION_MAX);
+	if (l->quota != 0)
+		CHECK(l->window_us >= USEC_PER_SEC && l->burst == 0);
+	if (l->rate == 0)
+		return;
+	CHECK(l->rate * times <= LIMIT_FIGURE_MAX && l->burst * times <= LIMIT_FIGURE_MAX);
+	CHECK(l->period_us >= USEC_PER_SEC && l->period_us <= UNITS_DURATION_MAX);
+	for (int i = 0; i < 4; i++) {
+		int64_t level = (int64_t)(input_number(in, 8) >> 2);
+
+		check_bucket(l, level, (int64_t)(input_number(in, 8) >> 2));
+	}
+}
+
+static void
+check_networks(const struct limit *l)
+{
+	struct rung last = {.bits = 128, .times = 1};
+
+	CHECK(l->nnets <= LIMIT_NETS_MAX && l->nrungs <= LADDER_MAX);
+	CHECK((l->whom == FOR_NETWORKS) == (l->nnets > 0));
+	for (unsigned i = 0; i < l->nrungs; i++) {
+		CHECK(l->rungs[i].bits < last.bits && l->rungs[i].times > last.times);
+		last = l->rungs[i];
+	}
+}
+
+static void
 check_finished(const struct limit *l, struct input *in)
 {
 	char words[WORDS_ROOM], err[LIMIT_ERR_MAX];
@@ -83,20 +174,8 @@ check_finished(const struct limit *l, struct input *in)
 
 	if (!l->enabled)
 		return;
-	if (l->count == COUNT_SESSIONS) {
-		CHECK(l->max >= 1 && l->max <= UNITS_COUNT_MAX && l->rate == 0);
-		CHECK(limit_drain_us(l) == 0);
-	} else {
-		CHECK(l->rate >= 1 && l->rate <= UNITS_COUNT_MAX && l->max == 0);
-		CHECK(l->period_us >= USEC_PER_SEC && l->period_us <= UNITS_DURATION_MAX);
-		CHECK(l->burst >= 1 && l->burst <= UNITS_COUNT_MAX);
-		CHECK(limit_drain_us(l) > 0 && limit_drain_us(l) < UNITS_DURATION_MAX);
-		for (int i = 0; i < 4; i++) {
-			int64_t level = (int64_t)(input_number(in, 8) >> 2);
-
-			check_bucket(l, level, (int64_t)(input_number(in, 8) >> 2));
-		}
-	}
+	check_figures(l, in);
+	check_networks(l);
 	if (l->action == ACTION_REFUSE)
 		CHECK(reply_closes(&l->reply));
 	if (l->action == ACTION_DEFER)

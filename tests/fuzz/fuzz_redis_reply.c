@@ -56,19 +56,19 @@ make_limit(const char *name, const char *words)
 	return l;
 }
 
-/* Bit 0: a bucket; 1: sessions; 2: greylisting. */
+/* Of the first two bits: a bucket, sessions, a quota, a bucket and sessions; bit 2: greylisting
+ * and the pool. */
 static void
-make_request(struct request *q, uint8_t what, const struct limit *bucket, const struct limit *open)
+make_request(struct request *q, uint8_t what, const struct limit l[3])
 {
 	memset(q, 0, sizeof *q);
 	q->nrecords = 1;
 	q->records[0].kind = PER_ADDRESS;
 	strcpy(q->records[0].key, "{192.0.2.0/24}:192.0.2.7");
-	if (what & 1)
-		q->hits[q->nhits++] = (struct hit){.limit = bucket, .cost = 1};
-	if (what & 2)
-		q->hits[q->nhits++] = (struct hit){.limit = open, .cost = 1};
-	q->grey.asked = (what & 4) != 0;
+	for (unsigned i = 0; i < 3; i++)
+		if ((what & 3) == i || ((what & 3) == 3 && i < 2))
+			q->hits[q->nhits++] = (struct hit){.limit = &l[i], .cost = 1};
+	q->grey.asked = q->pool.asked = (what & 4) != 0;
 }
 
 /* --- the answer ----------------------------------------------------------------------------- */
@@ -77,17 +77,16 @@ static void
 check_answer(const struct request *q, const struct answer *a)
 {
 	CHECK(a->now_us >= 0 && a->lease == 0);
-	CHECK(a->grey <= GREY_KNOWN && q->grey.asked == (a->grey != GREY_NONE));
+	CHECK(a->grey <= GREY_CORRESPONDENT && q->grey.asked == (a->grey != GREY_NONE));
 	CHECK(a->grey_wait_us >= 0 && a->grey_wait_us <= UNITS_DURATION_MAX);
+	CHECK(a->blocked_us >= 0 && (q->pool.asked || !a->known));
 	for (unsigned i = 0; i < q->nhits; i++) {
-		const struct limit *l = q->hits[i].limit;
 		const struct hit_answer *h = &a->hits[i];
-		bool sessions = l->count == COUNT_SESSIONS;
 
-		CHECK(h->used >= 0 && h->used <= INT64_C(1) << 53);
-		CHECK(h->over == (h->used > (sessions ? l->max : l->burst) * MICRO));
+		CHECK(h->used >= 0 && h->used <= (INT64_C(1) << 43) * MICRO);
+		CHECK(h->over == (h->used > hit_ceiling(&q->hits[i]) * MICRO));
+		CHECK(!h->skipped || (h->used == 0 && h->wait_us == 0));
 		CHECK(h->wait_us >= 0 && h->wait_us <= UNITS_DURATION_MAX);
-		CHECK((h->wait_us > 0) == (h->over && !sessions));
 	}
 }
 
@@ -196,8 +195,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t what = input_byte(&in);
 	size_t left = (size_t)(in.end - in.p),
 	       cut = what >> 3 != 0 ? left * (what >> 3) / 32 : left;
-	struct limit bucket = make_limit("connections", "count=connections rate=60/1m burst=3");
-	struct limit open = make_limit("sessions", "count=sessions max=3");
+	struct limit limits[3];
 	struct redis_options o;
 	struct target *target;
 	struct request q;
@@ -206,7 +204,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (left > 65536)
 		return 0; /* would not fit the socket */
-	make_request(&q, what, &bucket, &open);
+	limits[0] = make_limit("connections", "count=connections rate=60/1m burst=3");
+	limits[1] = make_limit("sessions", "count=sessions max=3");
+	limits[2] = make_limit("connections", "quota=1000/1d");
+	make_request(&q, what, limits);
 	redis_options_defaults(&o);
 	strcpy(o.host, "/redis");
 	o.port = 0;

@@ -3,13 +3,14 @@
  * judge to the lines in the log. Requests are sound, the log cannot be forged, and what was
  * counted as open is not at the end.
  *
- * Input: two bytes of settings, then events: a letter and lines. c (connect): 17 bytes of an
- * address, name; h (HELO): name; m (MAIL): sender, login; r (RCPT): recipient, queue id;
- * t: two bytes of seconds that pass; q: the end, and the next session.
+ * Input: a byte of settings, then events: a letter and lines. c (connect): a byte and an
+ * address, name; h (HELO): name; m (MAIL): sender, login; r (RCPT), R (one that the MTA refuses):
+ * recipient, queue id; d (DATA): text; e: its end; t: two bytes of seconds that pass; q: the end,
+ * and the next session.
  *
  * Covers: milter/session.c milter/decision_log.c milter/log.c policy/plan.c policy/judge.c
  */
-#include <fcntl.h>
+#include <libpsl.h>
 #include <unistd.h>
 
 #include "ask.h"
@@ -30,8 +31,8 @@ static void
 check_line(char *line)
 {
 	static const char *const keys[] = {"action", "code", "stage", "reason", "limit", "grey",
-	    "client", "name", "from", "to", "mode", "source", "used", "of", "retry", "session",
-	    "repeated", NULL};
+	    "client", "name", "pool", "from", "to", "mode", "source", "used", "of", "retry",
+	    "session", "repeated", NULL};
 	unsigned seen = 0, words = 0;
 
 	for (char *w = strtok(line, " "); w != NULL; w = strtok(NULL, " "), words++) {
@@ -114,7 +115,13 @@ static const struct {
     {"recipients", "per=recipient rate=2/1h"},
     {"recipient-domains", "count=recipients per=recipient-domain rate=7/1h"},
     {"helos", "count=messages per=helo rate=3/1m action=log"},
+    {"days", "count=recipients per=address quota=9/1d ladder=\"/56*2 /48*4\""},
+    {"bytes", "per=pool quota=10k/1h action=defer"},
+    {"guesses", "count=rejected-recipients per=network rate=2/1h for=strangers"},
+    {"trusted", "count=recipients per=pool rate=50/1h for=known"},
 };
+
+static psl_ctx_t *psl;
 
 struct milter {
 	struct ruleset rules;
@@ -136,7 +143,10 @@ open_milter(struct milter *m, uint8_t settings)
 	struct redis_options o;
 
 	memset(m, 0, sizeof *m);
+	if (psl == NULL)
+		psl = psl_latest(NULL);
 	ruleset_defaults(r);
+	r->psl = psl;
 	r->observe = (settings & 1) != 0;
 	r->refuse_at_helo = (settings & 2) != 0;
 	r->greylist.enabled = (settings & 4) != 0;
@@ -144,6 +154,11 @@ open_milter(struct milter *m, uint8_t settings)
 		CHECK(reply_parse("451 4.7.1 Later", &r->greylist.reply, err, sizeof err));
 	if (settings & 16)
 		r->address_v6 = 128;
+	if (settings & 64) {
+		r->greylist.correspondents = r->fold.unwrap = true;
+		r->greylist.embargo = 2;
+		strcpy(r->fold.delimiters, "+");
+	}
 	for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
 		CHECK(limit_set_words(
 		    ruleset_limit_add(r, limits[i].name), limits[i].words, err, sizeof err));
@@ -207,13 +222,17 @@ decide(struct milter *m, enum stage stage, const char *recipient, struct request
 		CHECK(next != NEXT_REPLY);
 	if (next == NEXT_REPLY)
 		CHECK(strcmp(s->reply.text, v.reply->text) == 0);
+	if (stage == STAGE_RCPT && s->rejected)
+		v.action = DO_ACCEPT;
 	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
 }
 
 static void
 on_connect(struct milter *m, struct input *in)
 {
-	struct addr client = {.family = input_byte(in) & 1 ? ADDR_V6 : ADDR_V4};
+	uint8_t what = input_byte(in);
+	struct addr client = {.family = what & 1 ? ADDR_V6 : ADDR_V4};
+	bool confirmed = (what & 2) != 0;
 	char *name;
 	struct request q;
 
@@ -224,9 +243,36 @@ on_connect(struct milter *m, struct input *in)
 		m->connected = true;
 		session_init(&m->session, "1.1", plan_steps(&m->rules));
 		decide(m, STAGE_CONNECT, "", &q,
-		    session_connect(&m->session, &m->rules, &client, name, &q) == NEXT_ASK);
+		    session_connect(&m->session, &m->rules, &client, name, confirmed, &q) ==
+			NEXT_ASK);
 	}
 	free(name);
+}
+
+/* As decide_mail(), decide_rcpt() and decide_eom() there. */
+static void
+step(struct milter *m, uint8_t what, const char *one, const char *two)
+{
+	struct session *s = &m->session;
+	struct request q;
+
+	if (what == 'h')
+		(void)session_helo(s, one);
+	else if (what == 'm') {
+		if (session_mail(s, &m->rules, one, two, (int64_t)strlen(one) * 100, &q) ==
+		    NEXT_ASK)
+			decide(m, STAGE_MAIL, "", &q, true);
+	} else if (what == 'd')
+		session_data(s, (int64_t)strlen(one) * 100);
+	else if (what == 'e') {
+		if (session_eom(s, &m->rules, &q) == NEXT_ASK)
+			decide(m, STAGE_EOM, "", &q, true);
+	} else {
+		bool asked = session_rcpt(s, &m->rules, one, what == 'R', two, &q) == NEXT_ASK;
+
+		if (asked || what == 'r')
+			decide(m, STAGE_RCPT, one, &q, asked);
+	}
 }
 
 static void
@@ -234,7 +280,6 @@ event(struct milter *m, struct input *in)
 {
 	uint8_t what = input_byte(in);
 	char *one = NULL, *two = NULL;
-	struct request q;
 
 	if (what == 'c')
 		on_connect(m, in);
@@ -244,17 +289,11 @@ event(struct milter *m, struct input *in)
 		m->connected = false;
 	} else if (what == 't')
 		m->now_us += (int64_t)input_number(in, 2) * USEC_PER_SEC;
-	else if (m->connected && (what == 'h' || what == 'm' || what == 'r')) {
+	else if (m->connected && what != '\0' && strchr("hmrRde", what) != NULL) {
 		one = input_line(in);
-		if (what != 'h')
+		if (what == 'm' || what == 'r' || what == 'R')
 			two = input_line(in);
-		if (what == 'h')
-			(void)session_helo(&m->session, one);
-		else if (what == 'm')
-			(void)session_mail(&m->session, one, two);
-		else
-			decide(m, STAGE_RCPT, one, &q,
-			    session_rcpt(&m->session, &m->rules, one, two, &q) == NEXT_ASK);
+		step(m, what, one, two);
 	}
 	free(one);
 	free(two);
