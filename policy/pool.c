@@ -38,11 +38,11 @@ is_letter(char c)
 	return c >= 'a' && c <= 'z';
 }
 
-/* Small letters and no dot at the end. False: not the name of a host in a domain. */
+/* Small letters and no dot at the end. False: not the name of a host. */
 static bool
 host_name(const char *name, char out[HOST_MAX + 1])
 {
-	size_t len = 0, label = 0, dots = 0;
+	size_t len = 0, label = 0;
 	bool number = true; /* the last label: an address, or nothing that exists */
 
 	for (; name[len] != '\0'; len++) {
@@ -55,7 +55,6 @@ host_name(const char *name, char out[HOST_MAX + 1])
 				return false;
 			if (name[len + 1] == '\0')
 				break;
-			dots++;
 			label = 0;
 			number = true;
 		} else if (is_letter(c) || is_digit(c) || c == '-' || c == '_') {
@@ -69,7 +68,7 @@ host_name(const char *name, char out[HOST_MAX + 1])
 		out[len] = c;
 	}
 	out[len] = '\0';
-	return dots > 0 && label > 0 && !number;
+	return label > 0 && !number;
 }
 
 /* --- the address in the name --------------------------------------------------------------- */
@@ -91,7 +90,7 @@ numbers_add(struct numbers *m, int32_t v)
 		m->v[m->n++] = v;
 }
 
-/* "c-073-2-3-4.x9" -> 73 2 3 4 9. What no octet looks like is NO_NUMBER, and separates. */
+/* "c-073-2-3-4.x9" -> 73 2 3 4 9 */
 static void
 decimal_numbers(const char *name, struct numbers *out)
 {
@@ -103,7 +102,7 @@ decimal_numbers(const char *name, struct numbers *out)
 		for (; is_digit(name[len]); len++)
 			v = v < 1000 ? v * 10 + (name[len] - '0') : v;
 		if (len > 0)
-			numbers_add(out, len <= 3 ? v : NO_NUMBER);
+			numbers_add(out, v);
 		name += len > 0 ? len : 1;
 	}
 }

@@ -78,3 +78,11 @@ trust_known(const struct trust *t, const struct trust_rule *r, bool passed)
 		return false;
 	return passed || (r->messages > 0 && t->credit >= r->messages * MICRO);
 }
+
+int64_t
+trust_life_us(const struct trust *t, const struct trust_rule *r)
+{
+	int64_t life = r->messages > 0 ? bucket_wait(t->credit, r->messages, r->keep_us) : 0;
+
+	return life > TRUST_TELL_US ? life : TRUST_TELL_US;
+}

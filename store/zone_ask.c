@@ -438,7 +438,8 @@ charge_pool(struct asking *k, bool charged)
 		event = true;
 	}
 	if (event)
-		zone_pool_put(k->z, &k->pool, &k->trust, k->q->records[p->record].ttl_us, k->now);
+		zone_pool_put(
+		    k->z, &k->pool, &k->trust, trust_life_us(&k->trust, &p->rule), k->now);
 }
 
 void
@@ -448,7 +449,7 @@ zone_known_put(struct zone *z, const struct request *q, int64_t now_us)
 	const struct record *r = &q->records[pool];
 	struct entry e = {.key = zone_key(z, ENTRY_KNOWN, r->kind, r->key, ""),
 	    .time_us = now_us,
-	    .keep_s = zone_seconds(r->ttl_us),
+	    .keep_s = zone_seconds(q->grey.asked ? q->grey.keep_us : KNOWN_NOTE_US),
 	    .kind = ENTRY_KNOWN};
 	uint64_t bit = zone_shard(z, e.key);
 	const struct entry *is;

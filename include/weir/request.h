@@ -37,7 +37,8 @@
 struct record {
 	enum limit_per kind; /* Redis key: PREFIX:address:{192.0.2.0/24}:192.0.2.7 */
 	char key[RECORD_KEY_MAX];
-	int64_t ttl_us; /* kept this long after its last charge; never 0 */
+	int64_t ttl_us; /* kept this long after its last charge; never 0. A pool's at least as long
+			 * as what greylisting and trust hold of it */
 };
 
 enum hit_mode {

@@ -15,7 +15,7 @@
 --       9                 1 = the MTA refused a recipient: that is counted, not ok or refused
 --       10, 11            1 = there is a question about the pool, about the greylist
 --       12                a local user writes: remember the mailbox so long (us), 0 = nobody
---       then R            record's life in milliseconds
+--       then R            record's life in milliseconds; a pool's is longer as it needs be
 --       then H times 11   record (1..R); index in KEYS of the set of leases, 0 = bucket or
 --                         quota; limit's name; 1 = enforced, 0 = action=log; cost;
 --                         rate (sessions: max, quota: its figure); period in microseconds;
@@ -252,7 +252,6 @@ if ARGV[11] == '1' then
 	pool.known = want(pool, 'known')
 	want(pool, 'triplets')
 	want(pool, 'held')
-	pool.ttl = math.max(pool.ttl, floor(keep / 1000))
 end
 total = records[total]
 local totals = #total.want
@@ -459,15 +458,27 @@ if trust then
 		event = false
 	end
 	if trust.block > 0 then
+		trust.record.ttl = math.max(trust.record.ttl, math.ceil(trust.block / 1000))
 		t.credit, event = 0, true
 		put(trust.record, 'blocked', format('%.0f', now + trust.block))
 	end
 	if event then
+		-- trust_life_us(), in milliseconds
+		local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
+		trust.record.ttl = math.max(trust.record.ttl, math.ceil(life / 1000), 604800000)
 		put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
 			stamp .. format(' %.0f', t.earned))
 	end
 end
 
+-- a pass is kept, whatever else is written; who only waits is forgotten with his triplet
+if pool and (grey == PASSED and charged or grey == KNOWN) then
+	pool.ttl = math.max(pool.ttl, floor(keep / 1000))
+elseif pool then
+	pool.ttl = math.max(pool.ttl, floor(window / 1000))
+elseif trust and passed and trust.passed > 0 then
+	trust.record.ttl = math.max(trust.record.ttl, floor(trust.passed / 1000))
+end
 if grey == PASSED and charged or grey == KNOWN and charged and now - passed >= 3600000000 then
 	put(pool, 'known', stamp)
 end

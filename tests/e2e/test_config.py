@@ -75,7 +75,7 @@ WRONG = [
 ]
 # Inside of `limit x {` on line 1; the mistake is on line 3.
 WRONG_LIMITS = [
-    ("count", 'count = bytes', "count is one of"),
+    ("count", 'count = mails', "count is one of"),
     ("per", 'per = planet', "per is one of"),
     ("action", 'action = reject', "action is one of"),
     ("enabled", 'enabled = 2', "enabled is true or false"),
@@ -238,7 +238,7 @@ def test_what_n_prints(check):
         '"421 4.7.0 Too many open sessions from your address, try again later"',
         'limit recipients: recipients per network, 300 in 600 s, burst 300: refuse '
         '"421 4.7.1 Too many recipients, try again later"',
-        "greylist: off"]
+        "greylist: off", "known: not kept"]
     result, _ = check("""# a comment
         socket = "unix:/run/weir/x.sock"  // another
         mode = observe
@@ -261,6 +261,7 @@ def test_what_n_prints(check):
     assert lines[7:] == [
         "limit mine: messages per network, 10 in 3600 s, burst 10: log",
         "limit yours: recipients per all, 5 in 1 s, burst 50: defer "
-        '"452 4.5.3 Slowly"', "greylist: delay 90 s", "recipient-delimiter: +-",
+        '"452 4.5.3 Slowly"', "greylist: delay 90 s",
+        "known: 20 messages over 604800 s", "recipient-delimiter: +-",
         "unwrap-senders: true"]
     assert not os.path.exists("/run/weir/x.sock")

@@ -65,7 +65,6 @@ test_question(void **state)
 	assert_int_equal(q.grey.record, 1);
 	assert_int_equal(q.records[1].kind, PER_POOL);
 	assert_string_equal(q.records[1].key, "{192.0.2.0/24}");
-	assert_int_equal(q.records[1].ttl_us, 2 * q.pool.rule.keep_us);
 	assert_int_equal(q.grey.delay_us, 300 * USEC_PER_SEC);
 	assert_int_equal(q.grey.window_us, INT64_C(86400) * USEC_PER_SEC);
 	assert_false(q.grey.when_down);

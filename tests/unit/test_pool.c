@@ -145,6 +145,16 @@ test_lines(void **state)
 	    {"27.72.1.2", "dynamic-ip-adsl.viettel.vn", NULL},
 	    {"118.208.1.2", "ppp118-208-1-2.bras1.mel11.internode.on.net", NULL},
 	    {"41.1.2.3", "vc-gp-n-41-1-2-3.umts.vodacom.co.za", NULL},
+	    /* parts of the address, in all the orders that the rows above leave out */
+	    {"85.1.2.3", "h-1-2-3.net85.example.se", NULL},
+	    {"85.1.2.3", "h-3-2-1.r9.net85.example.se", NULL},
+	    {"87.65.34.12", "line12.r7.34-65-87.example.be", NULL},
+	    {"126.1.2.3", "host003002001126.example.jp", NULL},
+	    {"10.200.7.9", "0010-0200-0007-0009.example.net", NULL},
+	    {"2a02:8071:1:5600::7", "host-2a02-8071-1-5600.example.de", NULL},
+	    {"2a02:8071:1:5600:1:22:333:4444", "host-1-22-333-4444.example.de", NULL},
+	    {"2003:c1:2345:6789:abcd:ef01:2345:6789",
+		"p200300c123456789abcdef0123456789.example.de", NULL},
 	    /* a mail server at the end of such a line */
 	    {"75.2.3.4", "mail.adsl-75-2-3-4.dsl.sfldmi.sbcglobal.net", NULL},
 	};
@@ -253,6 +263,7 @@ test_senders(void **state)
 	    {"192.0.2.17", "smtp-out-17.example.com", "example.com"},
 	    {"192.0.2.3", "mx.customer-mailings.example.com", "example.com"},
 	    {"192.0.2.3", "mail.home.example.com", "example.com"},
+	    {"192.0.2.17", "192-0-2-17.smtp-out.example.com", "example.com"},
 	    /* ... and in what somebody has registered */
 	    {"79.96.1.2", "smtp.home.pl", "home.pl"},
 	    {"192.0.2.3", "gate.dynamic-broadband.com", "dynamic-broadband.com"},
@@ -261,6 +272,9 @@ test_senders(void **state)
 	    {"192.0.2.3", "dynamo.cabletv-guide.example.com", "example.com"},
 	    {"1.2.3.4", "srv11-2-34.example.com", "example.com"},
 	    {"1.2.3.4", "srv1102030405.example.com", "example.com"},
+	    {"1.2.3.4", "srv1234.example.com", "example.com"},
+	    {"1.2.3.4", "srv4321.example.com", "example.com"},
+	    {"2a02:8071:1:5600::7", "srv-0-0-7.example.com", "example.com"},
 	    {"1.2.3.4", "n1-2.r13-4.example.com", "example.com"},
 	};
 
