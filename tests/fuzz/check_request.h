@@ -29,7 +29,7 @@ check_key(const char *key, size_t room)
 }
 
 static inline void
-check_request(const struct request *q)
+check_request(const struct facts *f, const struct request *q)
 {
 	CHECK(q->nrecords <= REQUEST_RECORDS_MAX && q->nhits <= REQUEST_HITS_MAX);
 	CHECK(!q->peek && q->deadline_us == 0);
@@ -54,6 +54,8 @@ check_request(const struct request *q)
 		/* a figure that is passed is passed, by however much */
 		CHECK(h->cost <= hit_ceiling(h) + 1);
 		CHECK(h->record < q->nrecords);
+		/* or the store would take everybody for known */
+		CHECK(!limit_wants_trust(h->limit) || q->pool.asked || f->user[0] != '\0');
 		if (q->bits[h->record] == 0)
 			CHECK(q->records[h->record].kind == h->limit->per && hit_times(h) == 1);
 		else
@@ -70,7 +72,6 @@ check_request(const struct request *q)
 		CHECK(strncmp(q->grey.key, pool->key, strlen(pool->key)) == 0);
 		CHECK(q->grey.delay_us > 0 && q->grey.window_us > q->grey.delay_us);
 		CHECK(q->grey.keep_us >= q->grey.window_us);
-		CHECK(pool->ttl_us >= q->grey.keep_us);
 		CHECK((q->grey.embargo == 0) == (q->grey.embargo_us == 0));
 		if (q->grey.correspondents)
 			check_key(q->grey.sender, sizeof q->grey.sender);

@@ -76,21 +76,23 @@ check_limits(const struct ruleset *r)
 static void
 check_plan(const struct ruleset *r, const struct addr *client, const char *user)
 {
-	static const enum stage stages[] = {STAGE_CONNECT, STAGE_RCPT};
+	static const enum stage stages[] = {STAGE_CONNECT, STAGE_RCPT, STAGE_EOM};
 	struct facts f = {.client = *client,
+	    .name = "",
+	    .bytes = 100,
 	    .user = user,
 	    .helo = "mail.example",
 	    .sender = "a@example.com",
 	    .recipient = "b@example.net"};
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		struct answer a = {.now_us = NOW};
 		struct request q;
 		struct verdict v;
 
 		f.stage = stages[i];
 		if (plan_request(r, &f, &q))
-			check_request(&q);
+			check_request(&f, &q);
 		for (unsigned h = 0; h < q.nhits; h++)
 			a.hits[h].over = true;
 		v = judge(r, &f, &q, &a);

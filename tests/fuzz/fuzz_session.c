@@ -116,7 +116,7 @@ static const struct {
     {"recipient-domains", "count=recipients per=recipient-domain rate=7/1h"},
     {"helos", "count=messages per=helo rate=3/1m action=log"},
     {"days", "count=recipients per=address quota=9/1d ladder=\"/56*2 /48*4\""},
-    {"bytes", "per=pool quota=10k/1h action=defer"},
+    {"bytes", "per=pool quota=10k/1h action=defer for=strangers"},
     {"guesses", "count=rejected-recipients per=network rate=2/1h for=strangers"},
     {"trusted", "count=recipients per=pool rate=50/1h for=known"},
 };
@@ -210,7 +210,7 @@ decide(struct milter *m, enum stage stage, const char *recipient, struct request
 	enum next next;
 
 	if (asked) {
-		check_request(q);
+		check_request(&(struct facts){.user = s->user}, q);
 		check_command(&m->site, &m->names, q);
 		CHECK(store_ask(m->store, q, m->now_us, &a) == STORE_OK);
 		CHECK(a.lease == 0 || s->lease == 0);
