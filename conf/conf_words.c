@@ -26,6 +26,10 @@ copy_text(char *out, size_t outlen, const char *value, char *err, size_t errlen)
 {
 	if (strlen(value) >= outlen)
 		return refuse(err, errlen, "too long");
+	/* it will be repeated in messages of one line */
+	for (const char *p = value; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return refuse(err, errlen, "holds a control character");
 	strcpy(out, value);
 	return true;
 }

@@ -62,6 +62,16 @@ read_limit(const struct ruleset *r, const char *field, const char *words, struct
 	return ruleset_ladders_fit(r, out) || err_set(err, errlen, LADDERS_TOO_WIDE, NULL);
 }
 
+/* Field by field: between two fields of a rung lies a byte of nothing. */
+static bool
+same_ladder(const struct limit *a, const struct limit *b)
+{
+	for (unsigned i = 0; i < a->nrungs && i < b->nrungs; i++)
+		if (a->rungs[i].bits != b->rungs[i].bits || a->rungs[i].times != b->rungs[i].times)
+			return false;
+	return a->nrungs == b->nrungs;
+}
+
 /* "WHO NAME". What a limit counts, and per what, is the same for all. */
 static bool
 read_override(const struct ruleset *r, const char *field, const char *words, struct who *who,
@@ -88,8 +98,11 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 		return false;
 	if (out->count != l->count || out->per != l->per)
 		return err_set(err, errlen, "an override cannot change count or per", NULL);
-	if (out->nrungs != l->nrungs ||
-	    memcmp(out->rungs, l->rungs, l->nrungs * sizeof l->rungs[0]) != 0)
+	/* whether pools are asked for hangs on the limits themselves; and WHO says whom it is for */
+	if (out->whom != l->whom || out->nnets != l->nnets ||
+	    memcmp(out->nets, l->nets, l->nnets * sizeof l->nets[0]) != 0)
+		return err_set(err, errlen, "an override cannot change for", NULL);
+	if (!same_ladder(out, l))
 		return err_set(err, errlen, "an override cannot change the ladder", NULL);
 	if (who->is_user && limit_at_connect(out))
 		return err_set(err, errlen,

@@ -177,7 +177,7 @@ plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
 	struct pool_question *p = &q->pool;
 
 	/* who is authenticated is known by himself, and earns nothing for his address */
-	if (f->stage == STAGE_EOM || f->user[0] != '\0')
+	if (f->user[0] != '\0')
 		return;
 	p->event = TRUST_LOOK;
 	if (f->stage == STAGE_RCPT && f->rejected)

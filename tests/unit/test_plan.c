@@ -373,6 +373,26 @@ test_users_need_their_recipients(void **state)
 }
 
 /* What the MTA is asked to report, and whether it may stop after the connect. */
+/* Wherever a limit is for strangers or known clients, the pool is asked: a store that is not asked
+ * takes everybody for known. */
+static void
+test_trust_is_asked_for(void **state)
+{
+	static const char *const limits[] = {"bytes quota=1M/1d for=strangers", NULL};
+	struct ruleset r = rules(limits);
+	struct facts f = facts(STAGE_EOM, "192.0.2.7");
+	struct request q;
+
+	(void)state;
+	f.bytes = 1000;
+	assert_true(plan_request(&r, &f, &q));
+	assert_int_equal(q.nhits, 1);
+	assert_true(q.pool.asked);
+	assert_int_equal(q.pool.event, TRUST_LOOK);
+	f.user = "ann";
+	assert_false(plan_request(&r, &f, &q));
+}
+
 static void
 test_steps(void **state)
 {
@@ -428,6 +448,7 @@ main(void)
 	    cmocka_unit_test(test_overrides_in_the_life),
 	    cmocka_unit_test(test_listed),
 	    cmocka_unit_test(test_users_need_their_recipients),
+	    cmocka_unit_test(test_trust_is_asked_for),
 	    cmocka_unit_test(test_steps),
 	};
 
