@@ -32,6 +32,8 @@ struct conf {
 	struct redis_options redis;
 	char password_file[CONF_PATH_MAX];
 	struct netset *exempt; /* rules.exempt points here */
+	struct exceptions *lists; /* rules.exceptions points here, if it holds any */
+	struct listing list_words; /* of the list section that is being read */
 	struct ruleset rules; /* the file's layer, finished */
 };
 

@@ -147,8 +147,5 @@ rules_free(struct rules *r)
 const char *
 rules_words(const struct rules *r, enum overlay_section s, const char *name)
 {
-	for (unsigned i = 0; i < r->overlay.n[s]; i++)
-		if (strcmp(r->overlay.entries[s][i].name, name) == 0)
-			return r->overlay.entries[s][i].words;
-	return NULL;
+	return overlay_words(&r->overlay, s, name);
 }

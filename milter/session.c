@@ -19,6 +19,7 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 {
 	f->stage = stage;
 	f->client = s->client;
+	f->name = ""; /* s->name is what the MTA calls it: not confirmed */
 	f->user = s->user;
 	f->helo = s->helo;
 	f->message_counted = s->message_counted;

@@ -278,17 +278,31 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
 	struct grey_question *ask = &q->grey;
+	int64_t delay_us;
 	char *p;
 
 	if (!g->enabled || f->stage != STAGE_RCPT || f->user[0] != '\0' || f->greylist_done ||
-	    free_recipient(f->recipient))
+	    free_recipient(f->recipient) || (g->accept_null_sender && f->sender[0] == '\0'))
 		return;
+	switch (exceptions_greylist(r->exceptions, f, &delay_us)) {
+	case GREY_WISH_OFF:
+		return;
+	case GREY_WISH_NONE:
+		if (g->listed_only)
+			return;
+		break;
+	case GREY_WISH_ON:
+		break;
+	}
 	ask->asked = true;
 	ask->observed = r->observe;
 	ask->when_down = g->hold_when_down;
 	ask->record = request_record(r, f, PER_POOL, q);
-	ask->delay_us = g->delay_us;
+	ask->delay_us = delay_us != 0 ? delay_us : g->delay_us;
+	/* the file's window goes with the file's delay; one of the recipient's own may be longer */
 	ask->window_us = g->window_us;
+	if (ask->window_us < ask->delay_us + GREY_WINDOW_SLACK)
+		ask->window_us = ask->delay_us + GREY_WINDOW_SLACK;
 	ask->keep_us = g->keep_us;
 	strcpy(ask->key, q->records[ask->record].key);
 	p = ask->key + strlen(ask->key);
@@ -308,11 +322,14 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 	q->nrecords = q->nhits = 0;
 	q->grey.asked = false;
 	memcpy(q->generation, r->generation, sizeof q->generation);
-	if (ruleset_blocked(r, &f->client, f->user))
+	if (ruleset_blocked(r, f))
 		return false;
-	if (ruleset_exempt(r, &f->client, f->user)) {
+	if (ruleset_exempt(r, f)) {
+		const struct listed_entry *l =
+		    exceptions_client(r->exceptions, &f->client, f->user, f->name);
+
 		/* Exempt by Redis: asks nothing but whether that still holds. */
-		if (exceptions_listed(r->exceptions, &f->client, f->user) != LISTED_EXEMPT)
+		if (l == NULL || l->from_file)
 			return false;
 		(void)request_record(r, f, PER_ADDRESS, q);
 		return true;
@@ -325,8 +342,8 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 struct plan_steps
 plan_steps(const struct ruleset *r)
 {
-	struct plan_steps s = {
-	    .rcpt = r->greylist.enabled || exceptions_about_users(r->exceptions)};
+	struct plan_steps s = {.rcpt = r->greylist.enabled ||
+		exceptions_about_users(r->exceptions) || exceptions_about_envelope(r->exceptions)};
 
 	for (unsigned i = 0; i < r->nlimits; i++) {
 		const struct limit *l = &r->limits[i];
@@ -358,5 +375,5 @@ plan_done(const struct ruleset *r, const struct facts *f)
 {
 	struct plan_steps s = plan_steps(r);
 
-	return ruleset_exempt(r, &f->client, f->user) || (!s.rcpt && !s.close);
+	return ruleset_exempt(r, f) || (!s.rcpt && !s.close);
 }

@@ -297,6 +297,13 @@ ask_load_command(const struct site *s, const struct ask_names *n, bool text, siz
 	return arg_end(&a, len);
 }
 
+static int
+entry_cmp(const void *a, const void *b)
+{
+	return strcmp(
+	    ((const struct overlay_entry *)a)->name, ((const struct overlay_entry *)b)->name);
+}
+
 /* All entries and then their bytes in one block, which the first section's pointer owns. A NUL
  * within ends the string early. */
 static bool
@@ -331,6 +338,8 @@ overlay_fill(const redisReply *r, struct overlay *out)
 				entry->words = text;
 			text += e->len + 1;
 		}
+		/* load.lua leaves this to us: Redis has more to do */
+		qsort(out->entries[s], out->n[s], sizeof *out->entries[s], entry_cmp);
 	}
 	return true;
 }

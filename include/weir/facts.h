@@ -14,6 +14,7 @@ enum stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT };
 struct facts {
 	enum stage stage;
 	struct addr client;
+	const char *name; /* the client's forward-confirmed host name; "" = none, or not known */
 	const char *user; /* SASL login, as the MTA says at MAIL; "" = not authenticated */
 	bool message_counted; /* this transaction has been charged to the messages limits */
 	bool greylist_done; /* nothing more to ask of greylisting in this message */

@@ -30,6 +30,13 @@ struct fake {
 	unsigned loads;
 };
 
+static inline int
+fake_by_name(const void *a, const void *b)
+{
+	return strcmp(
+	    ((const struct overlay_entry *)a)->name, ((const struct overlay_entry *)b)->name);
+}
+
 /* All in one block, which the first section's pointer owns. */
 static inline enum store_status
 fake_load(struct store *s, int64_t deadline_us, struct overlay *out)
@@ -49,6 +56,7 @@ fake_load(struct store *s, int64_t deadline_us, struct overlay *out)
 	for (unsigned i = 0; i < SECTIONS; i++) {
 		out->entries[i] = out->entries[0] + i * 4;
 		out->n[i] = f->n[i];
+		qsort(out->entries[i], f->n[i], sizeof *out->entries[i], fake_by_name);
 		out->total[i] = f->n[i] + f->more[i];
 	}
 	return STORE_OK;
