@@ -382,10 +382,11 @@ print_history(const struct ctl *c, const json_t *result)
 				out_width(c) > strlen(by) + 40 ? out_width(c) - strlen(by) - 31 : 9,
 				reason, sizeof reason));
 		putchar('\n');
-		json_array_foreach(
-		    changes, k, change) if (k < CHANGES_SHOWN) print_change(c, change);
+		json_array_foreach(changes, k, change) if (k < CHANGES_SHOWN)
+		    print_change(c, change);
 		if (json_array_size(changes) > CHANGES_SHOWN)
-			printf("      ... and %zu more\n", json_array_size(changes) - CHANGES_SHOWN);
+			printf(
+			    "      ... and %zu more\n", json_array_size(changes) - CHANGES_SHOWN);
 	}
 }
 

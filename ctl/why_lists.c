@@ -123,6 +123,6 @@ why_greylist(const struct rules *r, const struct facts *f, json_t *out)
 			out_listing(&l->says, words)));
 	if (exceptions_trap(r->set.exceptions, f->recipient))
 		json_object_set_new(out, "trap",
-		    json_string(listed_who(
-			exceptions_recipient(r->set.exceptions, f->recipient), text)));
+		    json_string(
+			listed_who(exceptions_recipient(r->set.exceptions, f->recipient), text)));
 }

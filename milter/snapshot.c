@@ -286,7 +286,7 @@ snapshot_refresh(struct snapshots *s, struct store *store, const char *stale, in
 	r = get(s);
 	done = strcmp(r->generation, stale) != 0;
 	snapshot_put(s, r);
-	if (!done && store_load(store, deadline_us, &o) == STORE_OK) {
+	if (!done && store_load(store, deadline_us, stale, &o) == STORE_OK) {
 		done = true;
 		if (strcmp(o.generation, stale) == 0)
 			overlay_free(&o);

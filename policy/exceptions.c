@@ -384,19 +384,19 @@ find_address(const struct exceptions *e, enum who_kind kind, const char *address
 }
 
 const struct listed_entry *
-exceptions_client(const struct exceptions *e, const struct addr *client, const char *user,
-    const char *name)
+exceptions_client(
+    const struct exceptions *e, const struct addr *client, const char *user, const char *name)
 {
 	return e != NULL ? find_client(e, client, user, name, SAYS_ACCESS) : NULL;
 }
 
 enum listed
-exceptions_listed(const struct exceptions *e, const struct addr *client, const char *user,
-    const char *name)
+exceptions_listed(
+    const struct exceptions *e, const struct addr *client, const char *user, const char *name)
 {
 	const struct listed_entry *l = exceptions_client(e, client, user, name);
 
-	return l == NULL			 ? LISTED_NOT
+	return l == NULL		    ? LISTED_NOT
 	    : l->says.action == LIST_EXEMPT ? LISTED_EXEMPT
 					    : LISTED_BLOCKED;
 }

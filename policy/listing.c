@@ -40,8 +40,8 @@ listing_set(struct listing *l, const char *key, const char *value, char *err, si
 				l->action = (enum list_action)a;
 				return true;
 			}
-		return err_set(err, errlen,
-		    "action is exempt, block, no-greylist, greylist or trap", NULL);
+		return err_set(
+		    err, errlen, "action is exempt, block, no-greylist, greylist or trap", NULL);
 	}
 	if (strcmp(key, "delay") == 0) {
 		if (!units_duration(value, &us) || us < USEC_PER_SEC || us > LIST_DELAY_MAX)
@@ -49,7 +49,8 @@ listing_set(struct listing *l, const char *key, const char *value, char *err, si
 		l->delay_us = us;
 		return true;
 	}
-	return err_set(err, errlen, "an entry of the lists has the words action and delay only", NULL);
+	return err_set(
+	    err, errlen, "an entry of the lists has the words action and delay only", NULL);
 }
 
 bool
@@ -80,8 +81,7 @@ listing_finish(const struct listing *l, const struct who *w, char *err, size_t e
 }
 
 bool
-listing_parse(
-    const char *words, const struct who *w, struct listing *out, char *err, size_t errlen)
+listing_parse(const char *words, const struct who *w, struct listing *out, char *err, size_t errlen)
 {
 	char key[16], value[32];
 	bool seen_action = false, seen_delay = false;

@@ -192,8 +192,8 @@ ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now
 	struct build b = {.out = out, .now_us = now_us};
 	bool understood = o->format <= OVERLAY_FORMAT;
 	unsigned overrides = understood ? o->n[SECTION_OVERRIDES] : 0;
-	unsigned listed = exceptions_count(base->exceptions) +
-	    (understood ? o->n[SECTION_LISTS] : 0);
+	unsigned listed =
+	    exceptions_count(base->exceptions) + (understood ? o->n[SECTION_LISTS] : 0);
 
 	*out = *base;
 	memcpy(out->generation, o->generation, sizeof out->generation);

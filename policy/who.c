@@ -26,8 +26,8 @@ parse_user(const char *name, struct who *out, char *err, size_t errlen)
 		return err_set(err, errlen, "a user is written as user:NAME", NULL);
 	for (const char *p = name; *p != '\0'; p++)
 		if ((unsigned char)*p <= 0x20 || (unsigned char)*p == 0x7f)
-			return err_set(err, errlen,
-			    "a user's name has no blanks or control characters", NULL);
+			return err_set(
+			    err, errlen, "a user's name has no blanks or control characters", NULL);
 	strcpy(out->text, name);
 	return true;
 }

@@ -280,7 +280,8 @@ static const unsigned section_max[SECTIONS] = {
 };
 
 char *
-ask_load_command(const struct site *s, const struct ask_names *n, bool text, size_t *len)
+ask_load_command(
+    const struct site *s, const struct ask_names *n, bool text, const char *known, size_t *len)
 {
 	char key[SITE_KEY_MAX];
 	struct args a;
@@ -291,6 +292,7 @@ ask_load_command(const struct site *s, const struct ask_names *n, bool text, siz
 	arg_copy(&a, key, site_key(s, "format", NULL, key));
 	for (int i = 0; i < SECTIONS; i++)
 		arg_copy(&a, key, site_key(s, section_name((enum overlay_section)i), NULL, key));
+	arg_text(&a, known);
 	arg_number(&a, OVERLAY_BYTES_MAX);
 	for (int i = 0; i < SECTIONS; i++)
 		arg_number(&a, section_max[i]);

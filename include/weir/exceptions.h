@@ -82,11 +82,11 @@ const char *listed_who(const struct listed_entry *l, char out[WHO_TEXT_MAX]);
  * Of the clients' entries that say LIST_EXEMPT or LIST_BLOCK the most specific one: a user, an
  * address, the longest host name, the longest prefix. NULL: none.
  */
-const struct listed_entry *exceptions_client(const struct exceptions *e, const struct addr *client,
-    const char *user, const char *name);
+const struct listed_entry *exceptions_client(
+    const struct exceptions *e, const struct addr *client, const char *user, const char *name);
 enum listed { LISTED_NOT, LISTED_EXEMPT, LISTED_BLOCKED };
-enum listed exceptions_listed(const struct exceptions *e, const struct addr *client,
-    const char *user, const char *name);
+enum listed exceptions_listed(
+    const struct exceptions *e, const struct addr *client, const char *user, const char *name);
 
 /* The most specific entry of all that are about this recipient, whatever it says. */
 const struct listed_entry *exceptions_recipient(const struct exceptions *e, const char *recipient);

@@ -26,7 +26,8 @@ enum who_kind { WHO_NET, WHO_USER, WHO_NAME, WHO_SENDER, WHO_RECIPIENT, WHO_KIND
 struct who {
 	enum who_kind kind;
 	struct net net; /* WHO_NET */
-	char text[MAILBOX_MAX + 1]; /* the others: what stands behind the colon, as it is compared */
+	char
+	    text[MAILBOX_MAX + 1]; /* the others: what stands behind the colon, as it is compared */
 };
 
 /* On false, err is one sentence. */

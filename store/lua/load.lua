@@ -1,7 +1,8 @@
 -- load.lua - what Redis lays over the file, and its generation, as one snapshot.
 --
 -- KEYS  PREFIX:generation, PREFIX:format, then the hashes: PREFIX:limits, overrides, lists
--- ARGV  at most so many bytes of a name or value; then for each hash at most so many entries
+-- ARGV  the generation that is known ("" = none): if it still is that, no hash is read; at most so
+--       many bytes of a name or value; then for each hash at most so many entries
 -- Returns {generation, format, for each hash: kept, total, then name, words, name, words, ...};
 --         of too many entries the first by name are kept; total is -1 for a key that is no hash.
 
@@ -12,8 +13,9 @@ local version = redis.pcall('GET', KEYS[2])
 version = type(version) == 'string' and #version < 10 and
 	string.match(version, '^%d+$') and tonumber(version) or 1
 
-local bytes = tonumber(ARGV[1])
+local bytes = tonumber(ARGV[2])
 local out, hashes = {string.sub(generation, 1, 24), version}, {}
+local same = out[1] == ARGV[1]
 
 -- A hash has no order of its own; of too many, the same entries must be read on every host.
 local function first(all, max)
@@ -31,8 +33,8 @@ local function first(all, max)
 end
 
 for i = 3, #KEYS do
-	local max = tonumber(ARGV[i - 1])
-	local all = redis.pcall('HGETALL', KEYS[i])
+	local max = tonumber(ARGV[i])
+	local all = same and {} or redis.pcall('HGETALL', KEYS[i])
 	local total = -1
 	if not all.err then
 		total = #all / 2
