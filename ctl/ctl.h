@@ -59,7 +59,7 @@ struct rules {
 	struct overlay overlay; /* as Redis has it */
 	struct ruleset set; /* what every weir-milter makes of it */
 	json_t *ignored; /* [{section, name, why}] */
-	json_t *history; /* NULL until something was ignored */
+	json_t *before; /* what the history knows of each entry; NULL until one was ignored */
 	struct store *store; /* for peeking */
 	struct zone *zone;
 };
@@ -74,12 +74,15 @@ const char *rules_words(const struct rules *r, enum overlay_section s, const cha
 
 /* --- change.c ----------------------------------------------------------------------------------- */
 
-/* What a field is to be, made from what it is now (NULL = none). NULL = remove it. Called again
- * when somebody else was faster. The result is malloced. */
+/* What a field is to be, made from what it is now (NULL = none). NULL = remove it, ctl_leave =
+ * leave it alone. Called again when somebody else was faster. The result is malloced. */
+extern char ctl_leave[];
 typedef char *change_fn(
     struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx);
 
-/* Reads, changes and records n fields of a section as one step. Returns the new generation. */
+/* Reads, changes and records n fields of a section as one step. Returns the new generation, or
+ * CTL_NOTHING when all were left alone. */
+#define CTL_NOTHING 0
 int64_t ctl_change(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields,
     change_fn *fn, void *ctx);
 
@@ -162,6 +165,7 @@ int cmd_block(struct ctl *c, int argc, char **argv);
 int cmd_trap(struct ctl *c, int argc, char **argv);
 int cmd_unlist(struct ctl *c, int argc, char **argv);
 int cmd_lists(struct ctl *c, int argc, char **argv);
+int cmd_import(struct ctl *c, int argc, char **argv);
 int cmd_why(struct ctl *c, int argc, char **argv);
 int cmd_top(struct ctl *c, int argc, char **argv);
 int cmd_status(struct ctl *c, int argc, char **argv);
