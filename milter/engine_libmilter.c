@@ -106,10 +106,12 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned 
 	s = malloc(sizeof *s);
 	if (s == NULL)
 		return SMFIS_CONTINUE; /* every callback lives without a session, too */
-	worker_session_id(worker, id);
-	session_init(s, id, want);
-	if (smfi_setpriv(ctx, s) != MI_SUCCESS)
+	if (smfi_setpriv(ctx, s) != MI_SUCCESS) {
 		free(s);
+		return SMFIS_CONTINUE;
+	}
+	worker_session_begin(worker, id);
+	session_init(s, id, want);
 	return SMFIS_CONTINUE;
 }
 
@@ -163,6 +165,7 @@ on_close(SMFICTX *ctx)
 	decide_close(worker, s);
 	(void)smfi_setpriv(ctx, NULL);
 	free(s);
+	worker_session_end(worker);
 	return SMFIS_CONTINUE;
 }
 
@@ -192,5 +195,6 @@ engine_run(struct worker *w, int listen_fd)
 		    conn);
 		return false;
 	}
+	worker_ready(w);
 	return smfi_main() == MI_SUCCESS;
 }

@@ -32,6 +32,7 @@ struct session {
 	char sender[MAILBOX_MAX + 1];
 	char queue_id[SESSION_QUEUE_MAX + 1];
 	char user[USER_MAX + 1]; /* SASL login of the message; "" = none */
+	bool drain; /* the engine knows that this host takes no new sessions; set before connect */
 	bool message_counted;
 	bool greylist_message; /* the decision for this message is taken */
 	bool greylist_known; /* ... for the whole session: the pool has passed */

@@ -298,6 +298,12 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 	text_part(p, f->recipient);
 }
 
+bool
+plan_drained(const struct ruleset *r, const struct facts *f)
+{
+	return f->stage == STAGE_CONNECT && (f->drain || r->drain_until_us != 0);
+}
+
 /* --- the whole ----------------------------------------------------------------------------- */
 
 bool
@@ -317,6 +323,8 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 		(void)request_record(r, f, PER_ADDRESS, q);
 		return true;
 	}
+	if (plan_drained(r, f))
+		return false;
 	plan_hits(r, f, q);
 	plan_greylist(r, f, q);
 	return q->nhits > 0 || q->grey.asked;

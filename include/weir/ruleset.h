@@ -17,6 +17,9 @@
 /* Redis' generation as text: an opaque token that changes with each change. */
 #define GENERATION_MAX 24
 
+/* "mx1.example.test.1f3a9c00": a host's name, and what tells its starts apart. */
+#define RULESET_NODE_MAX 64
+
 struct greylist {
 	bool enabled;
 	int64_t delay_us; /* a retry counts from here on */
@@ -34,6 +37,9 @@ struct ruleset {
 	unsigned network_v4, network_v6; /* width of "network" */
 	const struct netset *exempt; /* owned by the configuration, outlives every ruleset */
 	struct reply block_reply; /* for clients that a list blocks */
+	char node[RULESET_NODE_MAX + 1]; /* this weir-milter among those on one Redis; "" = none */
+	int64_t drain_until_us; /* Redis wants no new sessions here until then; 0 = it does */
+	struct reply drain_reply;
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
 	struct exceptions *exceptions; /* of this ruleset alone; NULL = none */
@@ -72,11 +78,19 @@ enum overlay_section {
 	SECTION_LIMITS, /* NAME or NAME:temporary -> words of a limit */
 	SECTION_OVERRIDES, /* "WHO NAME" -> words of a limit */
 	SECTION_LISTS, /* WHO -> action=exempt|block */
+	SECTION_DRAIN, /* NODE, its host's name, or all -> action=drain */
 	SECTIONS
 };
 
-/* "limits", "overrides", "lists": the name of the hash after PREFIX. */
+/* "limits", "overrides", "lists", "drain": the name of the hash after PREFIX. */
 const char *section_name(enum overlay_section s);
+
+/* Entries of PREFIX:drain that are read. */
+#define OVERLAY_DRAIN_MAX 256
+/* Drains every node. */
+#define DRAIN_ALL "all"
+/* Whether an entry of that name is about this node: "all", its name, or that of its host. */
+bool drain_concerns(const char *name, const char *node);
 
 /* One field of such a hash, as Redis sent it, NUL-terminated by the store. */
 struct overlay_entry {
