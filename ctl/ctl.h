@@ -142,6 +142,11 @@ void records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx);
 bool record_level(
     const struct client_record *r, const struct limit *l, int64_t now_us, int64_t *level);
 
+/* --- cmd_status.c: what each weir-milter says of itself ------------------------------------------- */
+
+/* A list of objects with the fields of PREFIX:node:NODE and "node". Decref it. */
+json_t *ctl_nodes(struct ctl *c);
+
 /* --- the commands ------------------------------------------------------------------------------- */
 
 int cmd_limit(struct ctl *c, int argc, char **argv);
@@ -154,6 +159,7 @@ int cmd_why(struct ctl *c, int argc, char **argv);
 int cmd_top(struct ctl *c, int argc, char **argv);
 int cmd_status(struct ctl *c, int argc, char **argv);
 int cmd_clear(struct ctl *c, int argc, char **argv);
+int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);
 
 #endif

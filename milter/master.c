@@ -42,6 +42,7 @@ struct master {
 	char node[RULESET_NODE_MAX + 1], pid_file[CONF_PATH_MAX], store[CONF_STORE_MARK_MAX];
 	struct trial trial;
 	bool again; /* another SIGHUP came while the program was tried out */
+	bool replacing; /* own workers are to take the place of those of before */
 	bool stopping;
 	bool hopeless; /* no worker can ever run on this configuration */
 	struct children all;
@@ -315,14 +316,24 @@ take_signals(struct master *m)
 
 /* --- the loop ------------------------------------------------------------------------------- */
 
+static void
+start_log(const struct master *m, const char *what)
+{
+	log_line(LOG_NOTICE, "%s: %u workers on %s, counting in %s%s", what, m->all.own,
+	    m->conf->socket.text, m->conf->use_redis ? "redis" : "this host's memory",
+	    m->conf->rules.observe ? ", mode observe: nothing is refused" : "");
+}
+
 /* The new ones serve: now, and not before, the old ones need not. */
 static void
 replace_old(struct master *m)
 {
 	int64_t now = monotonic_ms();
 
-	if (!children_old_serve(&m->all) || !children_ready(&m->all))
+	if (!m->replacing || !children_ready(&m->all))
 		return;
+	m->replacing = false;
+	start_log(m, "reloaded weir " PACKAGE_VERSION);
 	close_sockets(m, 1);
 	for (unsigned i = m->all.own; i < m->all.n; i++)
 		if (m->drain_ms == 0)
@@ -418,14 +429,6 @@ serve(struct master *m)
 /* --- the start ------------------------------------------------------------------------------ */
 
 static struct master master = {.zone_fd = -1};
-
-static void
-start_log(const struct master *m, const char *what)
-{
-	log_line(LOG_NOTICE, "%s: %u workers on %s, counting in %s%s", what, m->all.own,
-	    m->conf->socket.text, m->conf->use_redis ? "redis" : "this host's memory",
-	    m->conf->rules.observe ? ", mode observe: nothing is refused" : "");
-}
 
 /* Tells the weir-milters that share a Redis apart, also one from the one before it. A reload keeps
  * the name with the zone, as the leases of both carry it. */
@@ -537,7 +540,7 @@ master_take_over(struct conf *conf, const struct handover *given, const struct l
 	if (good) {
 		configure(m, conf, launch);
 		children_init(&m->all, takeover_workers(conf), &h);
-		start_log(m, "reloaded weir " PACKAGE_VERSION);
+		m->replacing = true;
 	} else {
 		m->drain_ms = h.drain_ms;
 		children_init(&m->all, 0, &h);
