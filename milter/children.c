@@ -37,6 +37,7 @@ children_init(struct children *all, unsigned own, const struct handover *h)
 		    .foreign = from->foreign,
 		    .ready = true,
 		    .draining = from->draining,
+		    .deaf = from->draining && from->control >= 0,
 		    .end_ms = from->end_ms};
 		if (!from->foreign && from->place < ZONE_WORKERS_MAX)
 			taken[from->place] = true;
@@ -71,7 +72,7 @@ bool
 children_old_serve(const struct children *all)
 {
 	for (unsigned i = all->own; i < all->n; i++)
-		if (!all->child[i].draining)
+		if (all->child[i].pid != 0 && !all->child[i].deaf)
 			return true;
 	return false;
 }
@@ -107,6 +108,7 @@ child_cut(struct child *c, int64_t now_ms)
 	close(c->control);
 	c->control = -1;
 	c->draining = true;
+	c->deaf = false; /* only its end will show it */
 	c->end_ms = now_ms + CUT_MS;
 }
 

@@ -16,6 +16,7 @@ struct child {
 	bool foreign; /* its zone is another one, which we do not have */
 	bool ready; /* it serves */
 	bool draining;
+	bool deaf; /* ... and has said that it accepts nothing any more */
 	int64_t started_ms, restart_ms; /* monotonic, as all here */
 	int64_t end_ms; /* control -1: it is killed then; draining: it is told to end; 0 = never */
 	int backoff_ms;
@@ -33,7 +34,7 @@ void children_init(struct children *all, unsigned own, const struct handover *h)
 unsigned children_running(const struct children *all);
 /* All own ones serve. */
 bool children_ready(const struct children *all);
-/* Of before, and not yet told to drain. */
+/* One of before was not yet told to drain, or has not yet done so. */
 bool children_old_serve(const struct children *all);
 
 /* By pid; NULL: not ours. */

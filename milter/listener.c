@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -24,6 +25,32 @@ listener_init(struct listener *l, int fd)
 	memset(l, 0, sizeof *l);
 	l->fd = fd;
 	return getsockname(fd, (struct sockaddr *)&l->own, &len) == 0;
+}
+
+static void
+on_wake(int number)
+{
+	(void)number;
+}
+
+/* Only ever sent to one thread, for the EINTR that it causes there. */
+static int
+wake_signal(void)
+{
+	return SIGRTMIN;
+}
+
+void
+listener_thread(struct listener *l)
+{
+	struct sigaction wake = {.sa_handler = on_wake};
+	sigset_t set;
+
+	sigaction(wake_signal(), &wake, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, wake_signal());
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	l->thread = pthread_self();
 }
 
 /*
@@ -59,12 +86,15 @@ listener_silence(struct listener *l)
 	if (fd < 0)
 		fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	/*
-	 * One step: there is no moment at which the number means nothing, or another file. A thread
-	 * that waits in poll() still waits for the old socket; it wakes, and its accept() is for
-	 * the new one. One that is within accept() ends with a connection, which is served.
+	 * One step: there is no moment at which the number means nothing, or another file. libmilter
+	 * may be waiting in poll() for the old socket; it is woken, for that would keep the old one
+	 * open for seconds. If it is within accept(), that ends with a connection, which is served.
+	 * Wherever else it is, what comes next is for the new one.
 	 */
 	if (fd < 0 || dup3(fd, l->fd, O_CLOEXEC) < 0)
 		log_line(LOG_ERR, "cannot stop to accept sessions: %s", strerror(errno));
+	else
+		pthread_kill(l->thread, wake_signal());
 	if (fd >= 0)
 		close(fd);
 }

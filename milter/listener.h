@@ -7,18 +7,23 @@
 #ifndef WEIR_MILTER_LISTENER_H
 #define WEIR_MILTER_LISTENER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 
 struct listener {
 	int fd; /* the number that libmilter knows */
+	pthread_t thread;
 	struct sockaddr_storage own;
 };
 
 bool listener_init(struct listener *l, int fd);
 
+/* The thread that calls this will accept: it can be woken then. */
+void listener_thread(struct listener *l);
+
 /* From now on nobody's connection is accepted here; the socket itself, which other workers have
- * too, is left alone. Once is enough. */
+ * too, is left alone. Once is enough, and after listener_thread(). */
 void listener_silence(struct listener *l);
 
 /* Connections accepted from it that are open in this process, whether libmilter has told of them

@@ -332,14 +332,17 @@ replace_old(struct master *m)
 
 	if (!m->replacing || !children_ready(&m->all))
 		return;
-	m->replacing = false;
-	start_log(m, "reloaded weir " PACKAGE_VERSION);
 	close_sockets(m, 1);
 	for (unsigned i = m->all.own; i < m->all.n; i++)
-		if (m->drain_ms == 0)
+		if (m->drain_ms == 0 && !m->all.child[i].draining)
 			child_cut(&m->all.child[i], now);
 		else if (!m->all.child[i].draining)
 			child_drain(&m->all.child[i], WORKER_DRAIN, now + m->drain_ms);
+	/* said when it is true that whoever comes now meets the new configuration */
+	if (children_old_serve(&m->all))
+		return;
+	m->replacing = false;
+	start_log(m, "reloaded weir " PACKAGE_VERSION);
 }
 
 /* Somebody's time is running. */
@@ -363,10 +366,10 @@ wait_for_news(struct master *m)
 	char word;
 
 	p[0] = (struct pollfd){.fd = m->signal_fd, .events = POLLIN};
-	for (unsigned i = 0; i < m->all.own; i++) {
+	for (unsigned i = 0; i < m->all.n; i++) {
 		struct child *c = &m->all.child[i];
 
-		if (c->pid == 0 || c->ready || c->control < 0)
+		if (c->pid == 0 || c->control < 0 || (c->draining ? c->deaf : c->ready))
 			continue;
 		who[n] = c;
 		p[n++] = (struct pollfd){.fd = c->control, .events = POLLIN};
@@ -375,8 +378,10 @@ wait_for_news(struct master *m)
 		return;
 	/* one that dies instead says nothing, and is reaped */
 	for (nfds_t i = 1; i < n; i++)
-		if ((p[i].revents & POLLIN) != 0 && read(p[i].fd, &word, 1) == 1)
+		if ((p[i].revents & POLLIN) != 0 && read(p[i].fd, &word, 1) == 1) {
 			who[i]->ready = true;
+			who[i]->deaf = word == WORKER_DEAF;
+		}
 }
 
 static void

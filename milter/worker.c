@@ -41,6 +41,7 @@ static struct {
 	struct worker worker;
 	int listen_fd, control_fd;
 	struct listener listener;
+	atomic_bool running; /* the listener has its thread */
 	bool draining;
 	int64_t settled_us; /* monotonic */
 	atomic_flag leaving;
@@ -62,15 +63,19 @@ worker_session_end(struct worker *w)
 	atomic_fetch_sub(&w->open, 1);
 }
 
+static void
+tell_master(char word)
+{
+	/* one that is gone is noticed at the next look */
+	if (write(self.control_fd, &word, 1) < 0)
+		return;
+}
+
 void
 worker_ready(struct worker *w)
 {
-	const char ready = WORKER_READY;
-
 	(void)w;
-	/* a master that is gone is noticed at the next look */
-	if (write(self.control_fd, &ready, 1) < 0)
-		return;
+	tell_master(WORKER_READY);
 }
 
 static void
@@ -156,6 +161,7 @@ drain(struct worker *w, int64_t settle_us)
 	zone_worker_drains(w->zone, w->place);
 	snapshots_silence(w->snapshots);
 	listener_silence(&self.listener);
+	tell_master(WORKER_DEAF);
 }
 
 /* Not by its sessions alone: the MTA may have connected and not have said anything yet. */
@@ -243,6 +249,8 @@ run_engine(void *arg)
 {
 	struct worker *w = arg;
 
+	listener_thread(&self.listener);
+	atomic_store(&self.running, true);
 	if (!engine_run(w, self.listen_fd))
 		leave(WORKER_EXIT_CONFIG);
 	leave(EXIT_SUCCESS);
@@ -253,6 +261,7 @@ void
 worker_run(const struct worker *given, int listen_fd, int control_fd)
 {
 	struct worker *w = &self.worker;
+	const struct timespec ms = {.tv_nsec = 1000000};
 	pthread_t thread;
 
 	ignore_signals();
@@ -272,6 +281,8 @@ worker_run(const struct worker *given, int listen_fd, int control_fd)
 		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
+	while (!atomic_load(&self.running))
+		nanosleep(&ms, NULL);
 	watch(w);
 	abort(); /* not reached: leave() ends the process */
 }

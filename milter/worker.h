@@ -28,11 +28,13 @@ struct worker {
 #define WORKER_EXIT_CONFIG 78
 
 /*
- * The control connection between master and worker. The worker says WORKER_READY once it serves.
+ * The control connection between master and worker. The worker says WORKER_READY once it serves,
+ * WORKER_DEAF once it accepts no new session any more.
  * The master says one of the others, or closes it: then, and when the master is no more, the
  * worker ends at once and its sessions are cut.
  */
 #define WORKER_READY 'r'
+#define WORKER_DEAF 'n'
 /* Accept no new session; end when the last one has ended. */
 #define WORKER_DRAIN 'd'
 /* The same when nobody takes the new ones: a connection that came too late may be lost. */
