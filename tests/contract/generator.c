@@ -80,21 +80,21 @@ static const char *const changeable[] = {"rate", "burst", "quota", "max", "actio
 
 /* key: "SECTION WORD" of weir.conf. */
 static const struct word settings[] = {
-    {" mode", 20, {"observe"}},
-    {" address-v6", 20, {"128", "56"}},
-    {" network-v4", 20, {"32", "16"}},
-    {" network-v6", 20, {"48", "56"}},
-    {" recipient-delimiter", 20, {"+"}},
-    {" unwrap-senders", 20, {"true"}},
-    {" trap-block", 20, {"1m", "1d"}},
+    {" mode", 15, {"observe"}},
+    {" address-v6", 15, {"128", "56"}},
+    {" network-v4", 15, {"32", "16"}},
+    {" network-v6", 15, {"48", "56"}},
+    {" recipient-delimiter", 15, {"+"}},
+    {" unwrap-senders", 15, {"true"}},
+    {" trap-block", 15, {"1m", "1d"}},
     {"greylist enabled", 50, {"true"}},
     {"greylist delay", 50, {"1s", "1m", "1h"}},
     {"greylist window", 30, {"2h", "3d"}},
     {"greylist keep", 30, {"4d", "70d"}},
-    {"greylist correspondents", 30, {"true"}},
+    {"greylist correspondents", 40, {"true"}},
     {"greylist embargo", 40, {"1/1h", "2/1m", "off"}},
-    {"known messages", 60, {"0", "2", "3"}},
-    {"known over", 60, {"1s", "1m", "1h", "1d"}},
+    {"known messages", 70, {"0", "2", "2", "3"}},
+    {"known over", 70, {"1s", "1s", "1m", "1h", "1d"}},
     {"known keep", 40, {"2d", "20d"}},
     {"known learn", 40, {"true"}},
     {NULL, 0, {NULL}},
@@ -118,11 +118,13 @@ add_word(char text[RULES_TEXT_MAX], const char *key, const char *value)
 	snprintf(text + n, RULES_TEXT_MAX - n, "%s%s=%s", n > 0 ? " " : "", key, value);
 }
 
+/* The first word is given: what is seldom sound shall not be seldom tried. */
 static void
-any_words(struct rng *r, char text[RULES_TEXT_MAX])
+any_words(struct rng *r, const char *first, char text[RULES_TEXT_MAX])
 {
 	text[0] = '\0';
-	for (const struct word *w = limit_words; w->key != NULL; w++)
+	add_word(text, limit_words[0].key, first);
+	for (const struct word *w = limit_words + 1; w->key != NULL; w++)
 		if (rng_percent(r, w->percent))
 			add_word(text, w->key, value_of(r, w));
 }
@@ -255,22 +257,25 @@ static void
 make_file(struct rng *r, struct rules *out)
 {
 	struct ruleset built;
+	const char *count = value_of(r, &limit_words[0]);
 	unsigned n, tries = 0;
 
 	do {
 		out->nsettings = out->nlimits = 0;
 		for (const struct word *w = settings; w->key != NULL; w++)
-			if (rng_percent(r, w->percent / 2))
+			if (rng_percent(r, w->percent))
 				snprintf(out->settings[out->nsettings++], RULES_TEXT_MAX, "%s %s",
 				    w->key, value_of(r, w));
 	} while (!build_file(out, &built) && ++tries < TRIES_MAX);
 	for (n = 1 + rng_below(r, RULES_LIMITS_MAX); out->nlimits < n;) {
 		/* one letter, so that a field of Redis holds little else */
 		sprintf(out->limits[out->nlimits].name, "%c", 'a' + (int)out->nlimits);
-		any_words(r, out->limits[out->nlimits].words);
+		any_words(r, count, out->limits[out->nlimits].words);
 		out->nlimits++;
 		if (!build_file(out, &built) && ++tries < TRIES_MAX)
 			out->nlimits--;
+		else
+			count = value_of(r, &limit_words[0]);
 	}
 	if (tries == TRIES_MAX) {
 		fprintf(stderr, "generator: no sound rules found\n");
@@ -345,16 +350,16 @@ rules_print(const struct rules *rules, FILE *out)
 
 /* --- questions ------------------------------------------------------------------------------ */
 
-static const char *const clients[] = {"192.0.2.7", "192.0.2.8", "2001:db8:1:2::1", "192.0.3.9",
-    "2001:db8:1:3::1", "2001:db8:1:2::2", "198.51.100.1", "2001:db8:2::1"};
+static const char *const clients[] = {"192.0.2.7", "2001:db8:1:2::1", "192.0.2.8",
+    "2001:db8:1:3::1", "192.0.3.9", "2001:db8:1:2::2", "198.51.100.1", "2001:db8:2::1"};
 static const char *const names[] = {
     "", "mx1.example.org", "mx2.example.org", "mail.example.net", "dip0-192-0-2-7.dyn.example.com"};
-static const char *const users[] = {"", "ann", "", "bob"};
+static const char *const users[] = {"", "ann", "", "", "bob"};
 static const char *const helos[] = {"mx1.example.org", "", "localhost"};
 static const char *const senders[] = {"a@client.test", "b@client.test", "", "a+x@client.test",
     "u1@example.test", "prvs=0123abcdef=a@client.test"};
-static const char *const recipients[] = {"u1@example.test", "u2@example.test",
-    "u1+tag@example.test", "postmaster@example.test", "a@client.test", "v"};
+static const char *const recipients[] = {"u1@example.test", "a@client.test", "u2@example.test",
+    "u1+tag@example.test", "postmaster@example.test", "v"};
 static const int64_t sizes[] = {100, 5000, 0, 20000, 3};
 
 #define PICK(table) \
