@@ -33,6 +33,8 @@ struct conf {
 	char password_file[CONF_PATH_MAX];
 	struct netset *exempt; /* rules.exempt points here */
 	struct psl_ctx_st *psl; /* rules.psl points here; NULL = this host has no list */
+	struct exceptions *lists; /* rules.exceptions points here, if it holds any */
+	struct listing list_words; /* of the list section that is being read */
 	struct ruleset rules; /* the file's layer, finished */
 };
 
