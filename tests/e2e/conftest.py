@@ -1,6 +1,7 @@
 """Fixtures of the end-to-end tests; the servers are in harness/.
 
-redis, postfix, sendmail   one server a session; redis is emptied for each test
+redis, postfix, sendmail   one server a session; redis is emptied for each test.
+                           Clients can log in, and mta.NAMES have names
 mta                        both MTAs, one after the other
 new_redis, new_postfix, new_sendmail   another one, set up otherwise, for a test
 weir(conf, ...)            starts weir-milter on the socket the MTAs know
@@ -13,6 +14,8 @@ import signal
 import pytest
 
 from harness import proc
+from harness.auth import Auth
+from harness.mta import NAMES
 from harness.postfix import Postfix
 from harness.redis import Redis
 from harness.sendmail import Sendmail
@@ -89,15 +92,21 @@ def redis(_redis):
 
 
 @pytest.fixture(scope="session")
-def postfix(milter_socket):
-    server = Postfix([milter_socket])
+def auth():
+    with Auth() as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def postfix(milter_socket, auth):
+    server = Postfix([milter_socket], names=NAMES, auth=auth)
     yield server.start()
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def sendmail(milter_socket):
-    server = Sendmail([milter_socket])
+def sendmail(milter_socket, auth):
+    server = Sendmail([milter_socket], names=NAMES, auth=auth)
     yield server.start()
     server.stop()
 

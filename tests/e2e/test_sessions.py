@@ -123,7 +123,7 @@ def test_several_messages(mta, weir, redis, sources):
 # messages, recipients. A message counts at its first accepted recipient.
 MAIL, RCPT, DATA = "MAIL FROM:<a@client.test>", "RCPT TO:<u1@example.test>", "DATA"
 SCRIPTS = {
-    "no message": ([("NOOP", 250), ("VRFY postmaster", (252, 250)), ("RSET", 250)], 0, 0),
+    "no message": ([("NOOP", 250), ("VRFY root", (252, 250)), ("RSET", 250)], 0, 0),
     "no recipient": ([(MAIL, 250), ("RSET", 250)], 0, 0),
     "RSET after RCPT": ([(MAIL, 250), (RCPT, 250), ("RSET", 250), (MAIL, 250),
                          (RCPT, 250), (DATA, 354)], 2, 2),
