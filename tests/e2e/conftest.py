@@ -4,6 +4,7 @@ redis, postfix, sendmail   one server a session; redis is emptied for each test.
                            Clients can log in, and mta.NAMES have names
 mta                        both MTAs, one after the other
 new_redis, new_postfix, new_sendmail   another one, set up otherwise, for a test
+store                      redis, and then None: weir's own memory
 weir(conf, ...)            starts weir-milter on the socket the MTAs know
 sources                    addresses that no other test has come from
 """
@@ -114,6 +115,12 @@ def sendmail(milter_socket, auth):
 @pytest.fixture(params=["postfix", "sendmail"])
 def mta(request):
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["redis", "zone"])
+def store(request):
+    """The Redis of weir(redis=), or None: its own memory."""
+    return request.getfixturevalue("redis") if request.param == "redis" else None
 
 
 @pytest.fixture

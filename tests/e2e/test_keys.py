@@ -69,12 +69,6 @@ def mine(per, count="recipients", words='rate = "1/1h" burst = 2'):
     return OFF + f"limit mine {{ count = {count} per = {per} {words} }}\n"
 
 
-@pytest.fixture(params=["redis", "zone"])
-def store(request):
-    """The Redis of weir(redis=), or None: its own memory."""
-    return request.getfixturevalue("redis") if request.param == "redis" else None
-
-
 @pytest.mark.parametrize("per, count", [
     (per, count) for per in SHARED for count in ("messages", "recipients")
     if count == "recipients" or not per.startswith("recipient")])

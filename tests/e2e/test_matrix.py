@@ -143,12 +143,6 @@ def told_at(count, key):
     return "connect" if early else DO[count][-1][1]
 
 
-@pytest.fixture(params=["redis", "zone"])
-def store(request):
-    """The Redis of weir(redis=), or None: its own memory."""
-    return request.getfixturevalue("redis") if request.param == "redis" else None
-
-
 @pytest.mark.parametrize("count, key", CELLS)
 def test_cell(mta, store, weir, count, key):
     milter = weir(f'exempt = {{"{EXEMPT}"}}\n{OFF}'

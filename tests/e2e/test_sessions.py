@@ -279,7 +279,7 @@ def test_no_client_address(postfix, weir, redis):
 # connect, and more macros than at MAIL
 MESSAGE = {rawmilter.HEADER, rawmilter.EOH, rawmilter.BODY}
 NOT_NEGOTIATED = {rawmilter.DATA, rawmilter.UNKNOWN}
-NAME, REJECTED = {"connect": ["{client_resolve}"]}, {"rcpt": ["i", "{rcpt_mailer}"]}
+NAME, REJECTED = {"connect": ["{client_resolve}"]}, {"rcpt": ["i", "{rcpt_mailer}", "{rcpt_host}"]}
 H, M, R = rawmilter.HELO, rawmilter.MAIL, rawmilter.RCPT
 CONNECTIONS = OFF.replace("limit connections { enabled = false }",
                           f"limit connections {{ {LOTS} }}")

@@ -15,6 +15,9 @@ UNKNOWN = "unknown"             # except those that begin with this word
 # find; whom a rule refuses as early as above it does not show (doc/mta.md).
 NOBODY = f"unknown-account@{HOSTNAME}"
 
+# Whom both MTAs ask to come back with a 450 of their own.
+LATER = f"later@{DOMAIN}"
+
 # Clients whose names are confirmed by the resolver of both MTAs: three hosts of one
 # registered domain in three networks, and one of another.
 NAMES = {"127.251.1.1": "mail1.one.test", "127.251.2.1": "mail2.one.test",

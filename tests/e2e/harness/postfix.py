@@ -55,6 +55,7 @@ relay_transport = discard:
 local_transport = discard:
 default_transport = discard:
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+smtpd_recipient_restrictions = check_recipient_access inline:{{ {later}=DEFER }}
 smtpd_authorized_xclient_hosts = {xclient_source}
 smtpd_milter_maps = inline:{{ {xclient_source}=DISABLE }}
 smtpd_client_connection_count_limit = 0
@@ -167,7 +168,8 @@ class Postfix(mta.Mta):
         """Write main.cf; for a running Postfix follow it with restart()."""
         text = MAIN_CF.format(
             directory=self.directory, tree=self.tree, hostname=mta.HOSTNAME,
-            domain=mta.DOMAIN, xclient_source=XCLIENT_SOURCE)
+            domain=mta.DOMAIN, later=mta.LATER,
+            xclient_source=XCLIENT_SOURCE)
         if milters:
             text += mta.snippet(
                 "postfix-main.cf.snippet",

@@ -62,6 +62,9 @@ LOCAL_RULE_0
 R{unknown}$* < @ {domain} . >	$#error $@ 5.1.1 $: "550 User unknown"
 R$* < @ {domain} . >	$#sink $@ {domain} $: $1
 R$* < @ {other} . >	$#sink $@ {other} $: $1
+LOCAL_RULESETS
+SLocal_check_rcpt
+R<{later}>	$#error $@ 4.7.1 $: "450 Later"
 MAILER_DEFINITIONS
 Msink, P=/bin/sh, F=DFMn, S=EnvFromSMTP, R=EnvToSMTP, T=DNS/RFC822/X-Unix,
 	A=sh -c `cat >/dev/null' $u
@@ -143,7 +146,7 @@ class Sendmail(mta.Mta):
                         f"`S={self._socket(milter)},{equate} T=C:5s;S:5s;R:8s')dnl\n")
         text = CONFIG.format(
             directory=self.directory, tree=self.tree, hostname=mta.HOSTNAME,
-            port=self.port, domain=mta.DOMAIN, other=mta.OTHER, unknown=mta.UNKNOWN,
+            port=self.port, domain=mta.DOMAIN, other=mta.OTHER, later=mta.LATER, unknown=mta.UNKNOWN,
             filters=filters + mc)
         (self.directory / "sendmail.mc").write_text(text)
         cf = f"{self.tree}/usr/share/sendmail/cf/"
