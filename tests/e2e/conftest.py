@@ -141,12 +141,13 @@ def new_sendmail():
 class _WeirFactory:
     """weir(conf, redis=..., ...) starts one; weir.log() is that of them all."""
 
-    def __init__(self, socket):
+    def __init__(self, socket, defaults):
         self._socket = socket
+        self._defaults = defaults
         self._started = []
 
     def __call__(self, conf="", socket=None, start=True, **options):
-        instance = Weir(conf, socket=socket or self._socket, **options)
+        instance = Weir(conf, socket=socket or self._socket, **{**self._defaults, **options})
         self._started.append(instance)
         return instance.start() if start else instance
 
@@ -166,8 +167,9 @@ class _WeirFactory:
 
 
 @pytest.fixture
-def weir(milter_socket):
-    factory = _WeirFactory(milter_socket)
+def weir(milter_socket, request):
+    """A module may have WEIR, a dictionary of options for all of its own."""
+    factory = _WeirFactory(milter_socket, getattr(request.module, "WEIR", {}))
     yield factory
     factory.stop()
 

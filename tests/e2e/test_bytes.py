@@ -9,8 +9,11 @@ import time
 import pytest
 
 from harness import proc
+from harness.weir import PATIENT
 from test_limits import OFF, level, network_of
 from test_replies import STOCK
+
+WEIR = PATIENT
 
 TOO_MUCH = "421 4.7.1 Too much mail, try again later"
 HEAD = "From: <a@client.test>\r\nTo: <u@example.test>\r\nSubject: test\r\n"

@@ -8,8 +8,11 @@ import pytest
 
 from harness.ctl import outlive_memory
 from harness.mta import LATER, NOBODY
+from harness.weir import PATIENT
 from test_limits import OFF, key_of, level, network_of, set_back
 from test_replies import STOCK
+
+WEIR = PATIENT
 
 UNKNOWN = "421 4.7.1 Too many unknown recipients, try again later"
 

@@ -15,9 +15,11 @@ import pytest
 from harness import proc
 from harness.auth import plain
 from harness.mta import NOBODY
-from harness.weir import find_program
+from harness.weir import PATIENT, find_program
 from test_limits import OFF, level
 from test_replies import STOCK
+
+WEIR = PATIENT
 
 COUNTS = ("connections", "sessions", "messages", "recipients", "rejected-recipients", "bytes")
 EXEMPT = "127.252.77.1"
