@@ -86,10 +86,12 @@ static void *
 watch(void *arg)
 {
 	struct pollfd p = {.fd = self.control_fd, .events = POLLIN};
+	/* not all workers at the same moment: each may have long lists to read */
+	int wait = TICK_MS / 10 * (1 + (int)(self.worker.number % 10));
 
 	(void)arg;
-	for (;;) {
-		int n = poll(&p, 1, TICK_MS);
+	for (;; wait = TICK_MS) {
+		int n = poll(&p, 1, wait);
 
 		if (n > 0)
 			leave(EXIT_SUCCESS);
