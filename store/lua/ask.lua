@@ -180,6 +180,7 @@ local function trust_read(text, messages, keep)
 		return {credit = 0, good = 0, bad = 0, earned = 0}
 	end
 	c, g, b, t, e = tonumber(c), tonumber(g), tonumber(b), tonumber(t), tonumber(e)
+	c = math.min(c, 2 * messages * 1000000)
 	local dt = now - t
 	if e > now then
 		e = now
