@@ -525,7 +525,11 @@ for i = 1, nrecords do
 	local r = records[i]
 	if #r.set > 0 then
 		call('HSET', r.key, unpack(r.set))
-		call('PEXPIRE', r.key, format('%.0f', r.ttl))
+		-- never sooner than for what stands there: a limit counted per pool needs an hour, that
+		-- the pool is known a month
+		if call('PTTL', r.key) < r.ttl then
+			call('PEXPIRE', r.key, format('%.0f', r.ttl))
+		end
 	end
 end
 
