@@ -187,7 +187,7 @@ record_forms(void **state)
 	takes(e, T0 + SEC); /* one chunk would be more than a twentieth */
 	e->q.hits[0].cost = 2;
 	takes(e, T0 + 2 * SEC);
-	check_field("weir:address:{n}:1", "kept", "1700000000000000 3 1700000001000000 5");
+	check_field("weir:address:{n}:1", "kept:quota", "1700000000000000 3 1700000001000000 5");
 	check_ttl("weir:address:{n}:1", 2 * HOUR);
 	/* held back three times, and then it had waited so long */
 	make_request(&e->q);
@@ -293,16 +293,16 @@ static const struct hostile {
     {"mine", "4000000 1700000000000000 7", 1, 1, false, false, GREY_NEW},
     {"mine", "4000000 1700000000000000", 5, 1, false, false, GREY_NEW},
     {"mine", "4000000 " LONG16, 5, 1, false, false, GREY_NEW}, /* from the future */
-    {"kept", "nonsense", 1, 1, false, false, GREY_NEW},
-    {"kept", "1700000000000000", 1, 1, false, false, GREY_NEW},
-    {"kept", "1700000000000000 4", 1, 5, false, false, GREY_NEW},
-    {"kept", "1700000000000000 4 1700000000000000", 1, 5, false, false, GREY_NEW},
-    {"kept", "1700000000000000 -4", 1, 1, false, false, GREY_NEW},
-    {"kept", "1700000000000000 4x 1700000000000000 5", 1, 1, false, false, GREY_NEW},
-    {"kept", "1700000000000000 " LONG16, 1, 1, false, false, GREY_NEW},
-    {"kept", LONG17 " 4", 1, 1, false, false, GREY_NEW},
-    {"kept", LONG16 " 4", 1, 5, false, false, GREY_NEW}, /* from the future: of now */
-    {"kept", "1 4", 1, 1, false, false, GREY_NEW}, /* long ago */
+    {"kept:quota", "nonsense", 1, 1, false, false, GREY_NEW},
+    {"kept:quota", "1700000000000000", 1, 1, false, false, GREY_NEW},
+    {"kept:quota", "1700000000000000 4", 1, 5, false, false, GREY_NEW},
+    {"kept:quota", "1700000000000000 4 1700000000000000", 1, 5, false, false, GREY_NEW},
+    {"kept:quota", "1700000000000000 -4", 1, 1, false, false, GREY_NEW},
+    {"kept:quota", "1700000000000000 4x 1700000000000000 5", 1, 1, false, false, GREY_NEW},
+    {"kept:quota", "1700000000000000 " LONG16, 1, 1, false, false, GREY_NEW},
+    {"kept:quota", LONG17 " 4", 1, 1, false, false, GREY_NEW},
+    {"kept:quota", LONG16 " 4", 1, 5, false, false, GREY_NEW}, /* from the future: of now */
+    {"kept:quota", "1 4", 1, 1, false, false, GREY_NEW}, /* long ago */
     {"known", "nonsense", 1, 1, false, false, GREY_NEW},
     {"known", "1700000000000000", 1, 1, true, false, GREY_KNOWN},
     {"known", LONG16, 1, 1, true, false, GREY_KNOWN}, /* from the future */
@@ -404,7 +404,7 @@ hostile_quotas(void **state)
 		text[0] = '\0';
 		for (int i = 0; i < chunks; i++)
 			strcat(text, "1700000000000000 9999999999999 ");
-		redis_fixture_run(&server, "HSET weir:address:{n}:1 kept %s", text);
+		redis_fixture_run(&server, "HSET weir:address:{n}:1 kept:quota %s", text);
 		ask(e, T0 + SEC);
 		/* as much as can be said at all; unless it is so long that nobody wrote it for us */
 		if (strlen(text) <= 2048) {

@@ -442,7 +442,7 @@ test_pool_question(void **state)
 	    {STRANGERS, STAGE_RCPT, false, false, "", true, TRUST_MESSAGE},
 	    {STRANGERS, STAGE_RCPT, false, true, "", true, TRUST_LOOK},
 	    {STRANGERS, STAGE_RCPT, false, false, "ann", false, TRUST_LOOK},
-	    {STRANGERS, STAGE_EOM, false, true, "", false, TRUST_LOOK},
+	    {STRANGERS, STAGE_EOM, false, true, "", true, TRUST_LOOK},
 	};
 
 	(void)state;
