@@ -187,7 +187,7 @@ def test_json(ctl):
 
 
 WRONG_USAGE = [
-    "", "drain", "limits", "limit set", "limit set connections", "limit unset",
+    "", "drain all", "drain all maybe", "limits", "limit set", "limit set connections", "limit unset",
     "limit history 5", "limit rollback", "limit rollback x", "limit rollback -1", "limit list x",
     "limit set connections burst", "override", "override set 192.0.2.1 connections",
     "override unset 192.0.2.1 connections burst=1", "exempt", "exempt 192.0.2.1 for",
@@ -270,7 +270,7 @@ def test_on_a_terminal(redis, ctl):
 
 COMPLETED = [
     (["weirctl", ""], {"limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
-                       "why", "top", "status", "clear", "greylist"}),
+                       "why", "top", "status", "clear", "drain", "greylist"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
     (["weirctl", "limit", ""], {"list", "set", "unset", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),
