@@ -194,7 +194,7 @@ WRONG_USAGE = [
     "exempt 192.0.2.1 for ever", "exempt 192.0.2.1 for 0s", "block 192.0.2.1 for -1h",
     "block 192.0.2.1 for 9999999999999h", "limit set connections burst=5 for",
     "block 192.0.2.1 for 1y", "limit set connections burst=5 for 2hours", "unlist", "lists x",
-    "why", "why 192.0.2.1 sender", "why 192.0.2.1 colour x", "top by bytes", "top -n", "top -n 0",
+    "why", "why 192.0.2.1 sender", "why 192.0.2.1 colour x", "top by sessions", "top -n", "top -n 0",
     "top -n 1001", "status x", "clear", "clear 192.0.2.1 192.0.2.2", "greylist pass",
     "greylist drop 192.0.2.1", "-x", "-m"]
 
