@@ -32,7 +32,7 @@ static const struct command {
     {"lists", "", "exempt and blocked clients, overrides", cmd_lists},
     {"why", "ADDRESS [sender S] [recipient R] [user U] [helo H]", "what would happen now, and why",
 	cmd_why},
-    {"top", "[-n N] [by refused|connections|messages|recipients]", "the busiest clients", cmd_top},
+    {"top", "[-n N] [by refused|COUNT]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
@@ -54,6 +54,7 @@ usage(FILE *out)
 	}
 	fprintf(out,
 	    "\nWHO is an address, a network, or user:NAME. D is a duration such as 2h.\n"
+	    "COUNT is connections, messages, recipients, rejected-recipients or bytes.\n"
 	    "weirctl(8) has examples.\n");
 }
 

@@ -74,6 +74,22 @@ out_duration(int64_t us, char out[32])
 }
 
 const char *
+out_figure(double n, bool bytes, char out[32])
+{
+	static const char units[] = " kMG";
+	size_t i = 0;
+
+	if (!bytes || n < 1024) {
+		snprintf(out, 32, bytes ? "%.0f" : "%.1f", n);
+		return out;
+	}
+	for (; n >= 1024 && units[i + 1] != '\0'; i++)
+		n /= 1024;
+	snprintf(out, 32, "%.1f%c", n, units[i]);
+	return out;
+}
+
+const char *
 out_safe(const char *text, size_t width, char *out, size_t outlen)
 {
 	size_t used = 0;

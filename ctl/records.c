@@ -12,6 +12,12 @@
 
 #define SCAN_STEP 500
 
+/* What is longer is not weir's: a quota has 42 pairs of 16 and at most 13 digits. */
+#define FIELD_MAX 2048
+#define NUMBERS_MAX (2 * QUOTA_CHUNKS)
+/* More than weir ever counts; in millionths it still fits. */
+#define QUOTA_MOST (2 * QUOTA_FIGURE_MAX)
+
 static int64_t
 number(const json_t *fields, const char *name)
 {
@@ -20,33 +26,104 @@ number(const json_t *fields, const char *name)
 	return text != NULL ? strtoll(text, NULL, 10) : 0;
 }
 
-bool
-record_level(const struct client_record *r, const struct limit *l, int64_t now_us, int64_t *level)
+/* The numbers of a field, all that there is of them; 0 when it holds anything else. */
+static unsigned
+numbers(const char *text, int64_t out[NUMBERS_MAX])
 {
-	const char *text = json_string_value(json_object_get(r->fields, l->name));
-	long long was, at;
+	unsigned n = 0;
 
-	if (text == NULL || sscanf(text, "%lld %lld", &was, &at) != 2 || was < 0)
+	if (text == NULL)
+		return 0;
+	for (text += strspn(text, " "); *text != '\0'; text += strspn(text, " "))
+		if (n == NUMBERS_MAX || !units_scan(&text, INT64_MAX / 2, &out[n++]) ||
+		    (*text != ' ' && *text != '\0'))
+			return 0;
+	return n;
+}
+
+/* A bucket is "level time" in microseconds, a quota "time count time count ...", and no quota
+ * counts as much as a time since 1970 is long: what a limit has left that was of the other kind
+ * is none of this one's. */
+#define TIME_MIN INT64_C(1000000000000000)
+
+bool
+record_quota(const char *text, int64_t window_us, int64_t now_us, struct quota *q)
+{
+	int64_t v[NUMBERS_MAX];
+	unsigned n = numbers(text, v);
+
+	q->n = 0;
+	if (n == 0 || n % 2 != 0 || v[1] >= TIME_MIN)
 		return false;
-	*level = bucket_drained(was, now_us - at, l->rate, l->period_us);
+	for (unsigned i = 0; i < n; i += 2)
+		if (v[i + 1] <= QUOTA_MOST)
+			q->chunk[q->n++] = (struct quota_chunk){v[i], v[i + 1]};
+	(void)quota_expire(q, now_us, window_us);
 	return true;
 }
 
-/* "{TAG}:TEXT" or "{TAG}", as policy/plan.c makes it. */
-static bool
-split_key(const char *key, struct client_record *r)
+bool
+record_level(const struct client_record *r, const struct limit *l, int64_t times, int64_t now_us,
+    int64_t *level)
 {
-	const char *end = strchr(key, '}');
+	const char *text = json_string_value(json_object_get(r->fields, l->name));
+	int64_t v[NUMBERS_MAX];
+	struct quota q;
 
-	if (key[0] != '{' || end == NULL || strlen(key) >= sizeof r->key)
-		return false;
-	strcpy(r->key, key);
-	if (end[1] == ':')
-		strcpy(r->who, end + 2);
-	else {
-		memcpy(r->who, key + 1, (size_t)(end - key) - 1);
-		r->who[end - key - 1] = '\0';
+	if (l->quota != 0) {
+		if (!record_quota(text, l->window_us, now_us, &q))
+			return false;
+		*level = quota_used(&q) < QUOTA_MOST ? quota_used(&q) * MICRO : QUOTA_MOST * MICRO;
+		return true;
 	}
+	if (l->rate == 0 || numbers(text, v) != 2 || v[1] < TIME_MIN)
+		return false;
+	*level = bucket_drained(v[0], now_us - v[1], l->rate * times, l->period_us);
+	return true;
+}
+
+int64_t
+record_times(const struct ruleset *set, const struct client_record *r, const struct limit *l)
+{
+	bool placed = r->kind == PER_ADDRESS || r->kind == PER_NETWORK;
+	struct net n;
+
+	if (!placed)
+		return l->per == r->kind;
+	if (!net_parse(r->who, &n))
+		return 0;
+	for (unsigned i = 0; l->whom == FOR_NETWORKS; i++) {
+		if (i == l->nnets)
+			return 0;
+		if (net_contains(&l->nets[i], &n.base))
+			break;
+	}
+	if (r->kind == PER_ADDRESS)
+		return l->per == PER_ADDRESS;
+	if (l->per == PER_NETWORK &&
+	    n.bits == (n.base.family == ADDR_V4 ? set->network_v4 : set->network_v6))
+		return 1;
+	for (unsigned i = 0; i < l->nrungs && n.base.family == ADDR_V6; i++)
+		if (l->rungs[i].bits == n.bits &&
+		    n.bits < (l->per == PER_ADDRESS ? set->address_v6 : set->network_v6))
+			return l->rungs[i].times;
+	return 0;
+}
+
+/* "{TAG}:TEXT" or "{TAG}", as policy/plan.c makes it. */
+bool
+record_who(const char *key, size_t len, char out[RECORD_KEY_MAX])
+{
+	const char *end = memchr(key, '}', len);
+
+	if (key[0] != '{' || end == NULL || len >= RECORD_KEY_MAX)
+		return false;
+	if ((size_t)(end - key) + 1 < len && end[1] == ':')
+		snprintf(
+		    out, RECORD_KEY_MAX, "%.*s", (int)(len - (size_t)(end - key) - 2), end + 2);
+	else
+		snprintf(out, RECORD_KEY_MAX, "%.*s", (int)(end - key) - 1, key + 1);
+	out_safe(out, RECORD_KEY_MAX - 1, out, RECORD_KEY_MAX);
 	return true;
 }
 
@@ -58,7 +135,7 @@ hash_fields(const redisReply *hash)
 	if (hash->type != REDIS_REPLY_ARRAY)
 		return fields;
 	for (size_t i = 0; i + 1 < hash->elements; i += 2) {
-		char name[128], value[256];
+		char name[128], value[FIELD_MAX];
 
 		out_safe(hash->element[i]->str, sizeof name - 1, name, sizeof name);
 		out_safe(hash->element[i + 1]->str, sizeof value - 1, value, sizeof value);
@@ -67,7 +144,21 @@ hash_fields(const redisReply *hash)
 	return fields;
 }
 
-/* When a bucket was last charged: records of networks, users, ... keep no `last`. */
+json_t *
+record_read(struct ctl *c, enum limit_per kind, const char *record_key, char key[CTL_KEY_MAX])
+{
+	char name[CTL_KEY_MAX];
+	redisReply *hash;
+	json_t *fields;
+
+	snprintf(name, sizeof name, "%s:%s", limit_per_name(kind), record_key);
+	hash = ctl_callf(c, "HGETALL %s", ctl_key(c, name, key));
+	fields = hash_fields(hash);
+	freeReplyObject(hash);
+	return fields;
+}
+
+/* When something was last charged: records of networks, users, ... keep no `last`. */
 static int64_t
 last_charge(const json_t *fields)
 {
@@ -77,11 +168,16 @@ last_charge(const json_t *fields)
 
 	json_object_foreach((json_t *)fields, name, value)
 	{
-		long long level, at;
-		int end = 0;
+		int64_t v[NUMBERS_MAX], at = 0;
+		unsigned n = numbers(json_string_value(value), v);
 
-		if (sscanf(json_string_value(value), "%lld %lld%n", &level, &at, &end) == 2 &&
-		    json_string_value(value)[end] == '\0' && at > last)
+		if (strcmp(name, "trust") == 0 && n == 5)
+			at = v[3];
+		else if (strcmp(name, "known") == 0 && n == 1)
+			at = v[0];
+		else if (n >= 2 && n % 2 == 0)
+			at = v[1] >= TIME_MIN ? v[1] : v[n - 2];
+		if (at > last)
 			last = at;
 	}
 	return last;
@@ -125,12 +221,14 @@ read_step(struct ctl *c, const redisReply *keys, enum limit_per kind, size_t ski
 	for (size_t i = 0; i < keys->elements; i++)
 		redisAppendCommand(c->redis, "HGETALL %s", keys->element[i]->str);
 	for (size_t i = 0; i < keys->elements; i++) {
+		const char *key = keys->element[i]->str + skip;
 		struct client_record r = {.kind = kind};
 		redisReply *hash = NULL;
 
 		if (redisGetReply(c->redis, (void **)&hash) != REDIS_OK)
 			ctl_die(CTL_NO_REDIS, "redis: %s", c->redis->errstr);
-		if (go_on && split_key(keys->element[i]->str + skip, &r)) {
+		if (go_on && record_who(key, strlen(key), r.who)) {
+			strcpy(r.key, key);
 			if (read_record(&r, hash))
 				go_on = fn(ctx, &r);
 			json_decref(r.fields);
