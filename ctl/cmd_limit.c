@@ -1,5 +1,5 @@
 /*
- * cmd_limit.c - weirctl limit: list, set, unset, history, rollback.
+ * cmd_limit.c - weirctl limit: list, set, unset, history, rollback. Shadows: cmd_shadow.c.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -233,6 +233,28 @@ struct new_words {
 	int64_t until_us;
 };
 
+static bool
+says(const struct new_words *w, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (int i = 0; i < w->argc; i++)
+		if (strncmp(w->argv[i], key, len) == 0 && w->argv[i][len] == '=')
+			return true;
+	return false;
+}
+
+/* A quota takes the place of a rate and its burst, and the other way round. */
+static bool
+is_replaced(const struct new_words *w, const char *key)
+{
+	if (says(w, key))
+		return true;
+	if (strcmp(key, "rate") == 0 || strcmp(key, "burst") == 0)
+		return says(w, "quota");
+	return strcmp(key, "quota") == 0 && says(w, "rate");
+}
+
 /* The words that are there, with those on the command line in place of their like. */
 static char *
 merge(struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx)
@@ -249,18 +271,11 @@ merge(struct ctl *c, const struct rules *r, const char *field, const char *now, 
 	if (now != NULL && entry_split(now, &m, old, err, sizeof err) &&
 	    m.until_us <= clock_real_us())
 		old[0] = '\0';
-	while (entry_next(&p, key, sizeof key, value, sizeof value)) {
-		bool replaced = false;
-
-		for (int i = 0; i < w->argc; i++)
-			if (strncmp(w->argv[i], key, strlen(key)) == 0 &&
-			    w->argv[i][strlen(key)] == '=')
-				replaced = true;
-		if (!replaced)
+	while (entry_next(&p, key, sizeof key, value, sizeof value))
+		if (!is_replaced(w, key))
 			used += (size_t)snprintf(words + used, sizeof words - used,
 			    strchr(value, ' ') != NULL ? "%s%s=\"%s\"" : "%s%s=%s",
 			    used > 0 ? " " : "", key, value);
-	}
 	for (int i = 0; i < w->argc; i++)
 		used = ctl_add_word(words, sizeof words, used, w->argv[i]);
 	if (used >= ENTRY_WORDS_MAX)
@@ -488,6 +503,8 @@ cmd_limit(struct ctl *c, int argc, char **argv)
 		return set(c, argv[2], argc - 3, argv + 3);
 	if (argc == 3 && strcmp(argv[1], "unset") == 0)
 		return unset(c, argv[2]);
+	if (argc >= 3 && strcmp(argv[1], "shadow") == 0)
+		return limit_shadow(c, argc - 2, argv + 2);
 	if (argc == 2 && strcmp(argv[1], "history") == 0)
 		return history(c);
 	if (argc == 3 && strcmp(argv[1], "rollback") == 0)

@@ -153,12 +153,23 @@ json_t *record_read(
     struct ctl *c, enum limit_per kind, const char *record_key, char key[CTL_KEY_MAX]);
 /* The field of a quota. */
 bool record_quota(const char *text, int64_t window_us, int64_t now_us, struct quota *q);
+/* Removes these fields (at most FORGET_MAX) from all records. */
+#define FORGET_MAX 4
+void records_forget(struct ctl *c, unsigned n, const char *const *fields);
+/* Whether the pool with these fields is known at now_us, and why: t brought to that time, and
+ * passed: by greylisting. */
+bool record_known(
+    const struct ruleset *set, const json_t *fields, int64_t now_us, struct trust *t, bool *passed);
+/* A pool's field `trust`; false: all 0, it holds something else. */
+bool record_trust(const char *text, struct trust *t);
 /* The part of a record's key (of so many bytes) that a person wants to see. */
 bool record_who(const char *key, size_t len, char out[RECORD_KEY_MAX]);
 
-/* --- cmd_limit.c, impact.c ---------------------------------------------------------------------- */
+/* --- cmd_limit.c, cmd_shadow.c, impact.c ---------------------------------------------------------------------- */
 
 json_t *limit_json(const struct limit *l);
+/* limit shadow: argv[0] is the name. */
+int limit_shadow(struct ctl *c, int argc, char **argv);
 /* Asks before a limit is made so small that it refuses who is within it now. */
 void impact_warn(
     struct ctl *c, const struct ruleset *r, const struct limit *before, const struct limit *after);

@@ -22,6 +22,8 @@ static const struct command {
     {"limit", "[list]", "the limits in force, and their origin", cmd_limit},
     {"limit", "set NAME KEY=VALUE... [for D]", "change a limit for all, at once", cmd_limit},
     {"limit", "unset NAME", "back to what the file says", cmd_limit},
+    {"limit", "shadow NAME KEY=VALUE... for D", "try out other figures beside it", cmd_limit},
+    {"limit", "shadow NAME [off]", "whom these would have refused", cmd_limit},
     {"limit", "history", "who changed what, and when", cmd_limit},
     {"limit", "rollback N", "put all back to generation N", cmd_limit},
     {"override", "set WHO LIMIT KEY=VALUE... [for D]", "another limit for one client",

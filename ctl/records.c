@@ -14,6 +14,8 @@
 
 /* What is longer is not weir's: a quota has 42 pairs of 16 and at most 13 digits. */
 #define FIELD_MAX 2048
+/* 16 digits, as store/lua/ask.lua has it. */
+#define TRUST_NUMBER_MAX INT64_C(10000000000000000)
 #define NUMBERS_MAX (2 * QUOTA_CHUNKS)
 /* More than weir ever counts; in millionths it still fits. */
 #define QUOTA_MOST (2 * QUOTA_FIGURE_MAX)
@@ -80,6 +82,35 @@ record_level(const struct client_record *r, const struct limit *l, int64_t times
 		return false;
 	*level = bucket_drained(v[0], now_us - v[1], l->rate * times, l->period_us);
 	return true;
+}
+
+bool
+record_trust(const char *text, struct trust *t)
+{
+	int64_t v[NUMBERS_MAX];
+
+	memset(t, 0, sizeof *t);
+	if (numbers(text, v) != 5)
+		return false;
+	for (size_t i = 0; i < 5; i++)
+		if (v[i] >= TRUST_NUMBER_MAX)
+			return false;
+	*t = (struct trust){v[0], v[1], v[2], v[3], v[4]};
+	return true;
+}
+
+bool
+record_known(
+    const struct ruleset *set, const json_t *fields, int64_t now_us, struct trust *t, bool *passed)
+{
+	const char *trust = json_string_value(json_object_get(fields, "trust"));
+	int64_t last = number(fields, "known");
+
+	(void)record_trust(trust, t);
+	trust_fade(t, &set->trust, now_us);
+	*passed = set->greylist.enabled && last > 0 &&
+	    (last > now_us || now_us - last < set->greylist.keep_us);
+	return trust_known(t, &set->trust, *passed);
 }
 
 int64_t
@@ -258,4 +289,64 @@ records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx)
 		go_on = read_step(c, r->element[1], kind, strlen(pattern) - 2, fn, ctx);
 		freeReplyObject(r);
 	} while (go_on && strcmp(cursor, "0") != 0);
+}
+
+static bool
+is_record(const char *key)
+{
+	for (int kind = 0; kind < PERS; kind++) {
+		const char *name = limit_per_name((enum limit_per)kind);
+		size_t len = strlen(name);
+
+		if (strncmp(key, name, len) == 0 && strncmp(key + len, ":{", 2) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Returns how many replies are to come. */
+static unsigned
+append_hdel(
+    struct ctl *c, const redisReply *keys, size_t skip, unsigned n, const char *const *fields)
+{
+	const char *argv[2 + FORGET_MAX] = {"HDEL"};
+	unsigned sent = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		argv[2 + i] = fields[i];
+	for (size_t i = 0; i < keys->elements; i++) {
+		argv[1] = keys->element[i]->str;
+		if (!is_record(argv[1] + skip))
+			continue;
+		redisAppendCommandArgv(c->redis, (int)(2 + n), argv, NULL);
+		sent++;
+	}
+	return sent;
+}
+
+void
+records_forget(struct ctl *c, unsigned n, const char *const *fields)
+{
+	char pattern[CTL_KEY_MAX], cursor[32] = "0";
+
+	ctl_key(c, "*", pattern);
+	do {
+		redisReply *r =
+		    ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+		unsigned sent;
+
+		if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 ||
+		    r->element[0]->type != REDIS_REPLY_STRING ||
+		    r->element[1]->type != REDIS_REPLY_ARRAY)
+			ctl_die(CTL_REFUSED, "redis: SCAN gave something odd");
+		snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
+		sent = append_hdel(c, r->element[1], strlen(pattern) - 1, n, fields);
+		freeReplyObject(r);
+		while (sent-- > 0) {
+			/* a key of another type is not weir's, and has no field */
+			if (redisGetReply(c->redis, (void **)&r) != REDIS_OK)
+				ctl_die(CTL_NO_REDIS, "redis: %s", c->redis->errstr);
+			freeReplyObject(r);
+		}
+	} while (strcmp(cursor, "0") != 0);
 }

@@ -50,22 +50,6 @@ why_address(struct ctl *c, const struct rules *r, const struct facts *f, json_t 
 	json_object_set_new(out, "shadows", shadows_json(record));
 }
 
-/* "credit good bad time earned", as store/lua/ask.lua reads it. */
-static bool
-read_trust(const char *text, struct trust *t)
-{
-	long long v[5];
-
-	memset(t, 0, sizeof *t);
-	if (sscanf(text, "%lld %lld %lld %lld %lld", &v[0], &v[1], &v[2], &v[3], &v[4]) != 5)
-		return false;
-	for (size_t i = 0; i < 5; i++)
-		if (v[i] < 0 || v[i] >= INT64_C(10000000000000000))
-			return false;
-	*t = (struct trust){v[0], v[1], v[2], v[3], v[4]};
-	return true;
-}
-
 static const char *
 why_known(const struct trust *t, const struct trust_rule *rule, bool passed)
 {
@@ -81,18 +65,13 @@ why_known(const struct trust *t, const struct trust_rule *rule, bool passed)
 static void
 add_trust(json_t *pool, const struct ruleset *set, int64_t now_us)
 {
-	const json_t *record = json_object_get(pool, "record");
-	const struct greylist *g = &set->greylist;
-	int64_t last = strtoll(out_text(record, "known"), NULL, 10);
-	bool passed = g->enabled && last > 0 && (last > now_us || now_us - last < g->keep_us);
 	struct trust t;
+	bool passed, known;
 
 	if (!ruleset_learns(set))
 		return;
-	if (!read_trust(out_text(record, "trust"), &t))
-		memset(&t, 0, sizeof t);
-	trust_fade(&t, &set->trust, now_us);
-	json_object_set_new(pool, "known", json_boolean(trust_known(&t, &set->trust, passed)));
+	known = record_known(set, json_object_get(pool, "record"), now_us, &t, &passed);
+	json_object_set_new(pool, "known", json_boolean(known));
 	json_object_set_new(pool, "because", json_string(why_known(&t, &set->trust, passed)));
 	json_object_set_new(pool, "credits", json_real((double)t.credit / (double)MICRO));
 	json_object_set_new(pool, "needed", json_integer(set->trust.messages));

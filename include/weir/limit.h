@@ -85,7 +85,7 @@ struct limit {
 	int64_t burst; /* bucket size */
 	bool burst_given; /* else it follows the rate's number */
 	bool sized; /* a figure was written with k, M or G */
-	uint8_t gave; /* limit.c's: rate or quota, whichever this layer has said */
+	uint8_t gave; /* limit.c's: rate, quota, burst, whichever this layer has said */
 	bool strict; /* refused attempts are charged too, up to STRICT_BURSTS times the burst */
 	int64_t max; /* open at once; sessions only */
 	int64_t quota; /* at most so many ... */

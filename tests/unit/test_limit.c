@@ -157,6 +157,7 @@ test_bad_words(void **state)
 	    {"strict=always", "strict is"},
 	    {"rate=5/1h quota=5/1d", "a rate or a quota"},
 	    {"quota=5/1d rate=5/1h", "a rate or a quota"},
+	    {"burst=5 quota=5/1d", "a quota has none"},
 	    {"burst=5 max=7 rate=never", "rate is"},
 	};
 	char err[LIMIT_ERR_MAX], longest[1024];
