@@ -13,17 +13,19 @@ _weirctl_ask()
 _weirctl_reply()
 {
 	local IFS=$' \t\n'
-	COMPREPLY=($(compgen -W "$1" -- "$2"))
+	COMPREPLY=($(compgen -W "$1" -- "$2")) || :
 }
 
 # What may stand behind KEY=.
 _weirctl_values()
 {
 	case $1 in
-	count) echo connections sessions messages recipients ;;
-	per) echo address network all user sender sender-domain recipient recipient-domain helo ;;
+	count) echo connections sessions messages recipients rejected-recipients bytes ;;
+	per) echo address network pool all user sender sender-domain recipient recipient-domain helo ;;
 	action) echo refuse defer log ;;
-	enabled) echo true false ;;
+	for) echo everyone strangers known authenticated ;;
+	ladder) echo off ;;
+	enabled | strict) echo true false ;;
 	esac
 }
 
@@ -31,7 +33,7 @@ _weirctl_values()
 _weirctl_words()
 {
 	local current=$1 previous=$2 before=$3 keys
-	keys='count= per= rate= burst= max= strict= action= reply= enabled='
+	keys='count= per= for= ladder= rate= burst= quota= max= strict= action= reply= enabled='
 	if [[ $current == '=' ]]; then
 		_weirctl_reply "$(_weirctl_values "$previous")" ''
 	elif [[ $previous == '=' ]]; then
@@ -88,13 +90,25 @@ _weirctl()
 		return 0
 	fi
 	case ${words[0]}:${#words[@]} in
-	limit:1) _weirctl_reply 'list set unset history rollback' "$current" ;;
+	limit:1) _weirctl_reply 'list set unset shadow history rollback' "$current" ;;
 	limit:2)
 		case ${words[1]} in
-		set | unset) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+		set | unset | shadow) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
 		esac
 		;;
-	limit:*) [[ ${words[1]} != set ]] || _weirctl_words "$current" "$previous" "$before" ;;
+	limit:3)
+		case ${words[1]} in
+		set | shadow)
+			_weirctl_words "$current" "$previous" "$before"
+			[[ ${words[1]} == set || off != "$current"* ]] || COMPREPLY+=(off)
+			;;
+		esac
+		;;
+	limit:*)
+		case ${words[1]} in
+		set | shadow) _weirctl_words "$current" "$previous" "$before" ;;
+		esac
+		;;
 	override:1) _weirctl_reply set "$current" ;;
 	override:2) ;;
 	override:3) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
@@ -102,11 +116,14 @@ _weirctl()
 	exempt:2 | block:2) _weirctl_reply for "$current" ;;
 	exempt:3 | block:3) _weirctl_reply '30m 2h 1d 1w' "$current" ;;
 	unlist:1) _weirctl_reply "$(_weirctl_ask who lists)" "$current" ;;
-	why:[2468]) _weirctl_reply 'sender recipient user' "$current" ;;
+	why:[2468] | why:10) _weirctl_reply 'name sender recipient user helo' "$current" ;;
 	greylist:1) _weirctl_reply 'list pass forget' "$current" ;;
 	top:*)
 		case $previous in
-		by) _weirctl_reply 'refused connections messages recipients' "$current" ;;
+		by)
+			_weirctl_reply 'refused connections messages recipients
+			    rejected-recipients bytes' "$current"
+			;;
 		-n) ;;
 		*) _weirctl_reply 'by -n' "$current" ;;
 		esac
