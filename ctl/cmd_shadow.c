@@ -16,6 +16,8 @@
 #define SHADOW "-shadow"
 #define NAME_MAX_LEN (LIMIT_NAME_MAX - (sizeof SHADOW - 1))
 #define OVER ":over"
+/* More was written by hand; a thousand million such clients can still be added up. */
+#define ATTEMPTS_MAX INT64_C(1000000000)
 #define ROWS_SHOWN 15
 #define ROWS_MAX 1000
 
@@ -173,6 +175,8 @@ end(struct ctl *c, const struct names *n)
 
 /* --- what it found ------------------------------------------------------------------------------ */
 
+#define TIME_MAX INT64_C(10000000000)
+
 /* One run of a shadow; times in seconds since 1970, 0 = not known. */
 struct run {
 	char words[ENTRY_WORDS_MAX + 1];
@@ -190,6 +194,15 @@ read_entry(const char *entry, struct run *run)
 		return false;
 	run->until = m.until_us == INT64_MAX ? 0 : m.until_us / USEC_PER_SEC;
 	return true;
+}
+
+/* The history can be written by hand, too. */
+static int64_t
+time_of(const json_t *entry)
+{
+	int64_t s = out_whole(entry, "time");
+
+	return s > 0 && s < TIME_MAX ? s : 0;
 }
 
 /* From the history, newest first: when it began and, if it was taken away, when that was. */
@@ -210,11 +223,11 @@ find_in_history(struct ctl *c, const struct names *n, const char *entry, struct 
 			if (found || strcmp(out_text(change, "field"), n->field) != 0)
 				continue;
 			if (new[0] == '\0')
-				run->ended = run->ended != 0 ? run->ended : out_whole(e, "time");
+				run->ended = run->ended != 0 ? run->ended : time_of(e);
 			else if (entry != NULL && strcmp(entry, new) != 0)
 				found = true; /* changed by hand since: nobody knows when */
 			else {
-				run->since = out_whole(e, "time");
+				run->since = time_of(e);
 				found = read_entry(new, run);
 			}
 		}
@@ -302,15 +315,14 @@ add_client(void *ctx, const struct client_record *r)
 	const char *over;
 	struct report *p = ctx;
 	struct row row = {.ok = r->ok, .refused = r->refused};
-	long long count, at;
+	int64_t count, at;
 
 	if (r->last_us < p->since_us)
 		return true;
 	p->seen++;
 	p->live += strcmp(r->refusal, p->names->live) == 0 && r->refusal_us >= p->since_us;
 	over = json_string_value(json_object_get(r->fields, p->names->over));
-	if (over == NULL || sscanf(over, "%lld %lld", &count, &at) != 2 || count <= 0 ||
-	    at < p->since_us)
+	if (!record_pair(over, &count, &at) || count == 0 || at < p->since_us)
 		return true;
 	strcpy(row.who, r->who);
 	row.attempts = count;
@@ -318,7 +330,7 @@ add_client(void *ctx, const struct client_record *r)
 	row.known = pool_is_known(p, r->who);
 	row.good = row.known || r->ok > r->refused;
 	p->clients++;
-	p->attempts += count;
+	p->attempts += count < ATTEMPTS_MAX ? count : ATTEMPTS_MAX;
 	p->good += row.good;
 	insert(p, &row);
 	return true;

@@ -151,6 +151,10 @@ bool record_level(const struct client_record *r, const struct limit *l, int64_t 
 /* All of a record's fields, as text; key becomes its name in Redis. Decref it. */
 json_t *record_read(
     struct ctl *c, enum limit_per kind, const char *record_key, char key[CTL_KEY_MAX]);
+/* A field that is one number, a text that is two, none of them negative or near INT64_MAX; 0 and
+ * false: it is not of that form. */
+int64_t record_number(const json_t *fields, const char *name);
+bool record_pair(const char *text, int64_t *a, int64_t *b);
 /* The field of a quota. */
 bool record_quota(const char *text, int64_t window_us, int64_t now_us, struct quota *q);
 /* Removes these fields (at most FORGET_MAX) from all records. */

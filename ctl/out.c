@@ -65,7 +65,7 @@ out_duration(int64_t us, char out[32])
 		return out;
 	}
 	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-		if (s < units[i].s * units[i].max || units[i].max == INT64_MAX) {
+		if (units[i].max == INT64_MAX || s < units[i].s * units[i].max) {
 			snprintf(out, 32, "%lld %s", (long long)((s + units[i].s / 2) / units[i].s),
 			    units[i].name);
 			break;

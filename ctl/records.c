@@ -20,14 +20,6 @@
 /* More than weir ever counts; in millionths it still fits. */
 #define QUOTA_MOST (2 * QUOTA_FIGURE_MAX)
 
-static int64_t
-number(const json_t *fields, const char *name)
-{
-	const char *text = json_string_value(json_object_get(fields, name));
-
-	return text != NULL ? strtoll(text, NULL, 10) : 0;
-}
-
 /* The numbers of a field, all that there is of them; 0 when it holds anything else. */
 static unsigned
 numbers(const char *text, int64_t out[NUMBERS_MAX])
@@ -41,6 +33,26 @@ numbers(const char *text, int64_t out[NUMBERS_MAX])
 		    (*text != ' ' && *text != '\0'))
 			return 0;
 	return n;
+}
+
+int64_t
+record_number(const json_t *fields, const char *name)
+{
+	int64_t v[NUMBERS_MAX];
+
+	return numbers(json_string_value(json_object_get(fields, name)), v) == 1 ? v[0] : 0;
+}
+
+bool
+record_pair(const char *text, int64_t *a, int64_t *b)
+{
+	int64_t v[NUMBERS_MAX];
+
+	if (numbers(text, v) != 2)
+		return false;
+	*a = v[0];
+	*b = v[1];
+	return true;
 }
 
 /* A bucket is "level time" in microseconds, a quota "time count time count ...", and no quota
@@ -104,7 +116,7 @@ record_known(
     const struct ruleset *set, const json_t *fields, int64_t now_us, struct trust *t, bool *passed)
 {
 	const char *trust = json_string_value(json_object_get(fields, "trust"));
-	int64_t last = number(fields, "known");
+	int64_t last = record_number(fields, "known");
 
 	(void)record_trust(trust, t);
 	trust_fade(t, &set->trust, now_us);
@@ -220,12 +232,12 @@ read_record(struct client_record *r, const redisReply *hash)
 	const char *refusal;
 
 	r->fields = hash_fields(hash);
-	r->first_us = number(r->fields, "first");
-	r->last_us = number(r->fields, "last");
+	r->first_us = record_number(r->fields, "first");
+	r->last_us = record_number(r->fields, "last");
 	if (r->last_us == 0)
 		r->last_us = last_charge(r->fields);
-	r->ok = number(r->fields, "ok");
-	r->refused = number(r->fields, "refused");
+	r->ok = record_number(r->fields, "ok");
+	r->refused = record_number(r->fields, "refused");
 	r->refusal[0] = '\0';
 	r->refusal_us = 0;
 	refusal = json_string_value(json_object_get(r->fields, "refusal"));

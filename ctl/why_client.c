@@ -23,10 +23,10 @@ shadows_json(const json_t *record)
 	json_object_foreach((json_t *)record, name, value)
 	{
 		size_t len = strlen(name);
-		long long count, at;
+		int64_t count, at;
 
 		if (len < sizeof end || strcmp(name + len - sizeof end + 1, end) != 0 ||
-		    sscanf(json_string_value(value), "%lld %lld", &count, &at) != 2)
+		    !record_pair(json_string_value(value), &count, &at))
 			continue;
 		json_array_append_new(out,
 		    json_pack("{so sI sI}", "limit", json_stringn(name, len - sizeof end + 1),
@@ -93,16 +93,15 @@ why_pool(struct ctl *c, const struct rules *r, const struct facts *f, int64_t no
 	pool = json_pack("{ss ss so}", "name", name, "key", key, "record", record);
 	json_object_set_new(out, "pool", pool);
 	add_trust(pool, &r->set, now_us);
-	blocked = strtoll(out_text(record, "blocked"), NULL, 10) - now_us;
+	blocked = record_number(record, "blocked") - now_us;
 	if (blocked > 0)
 		json_object_set_new(pool, "blocked_seconds",
 		    json_integer((blocked + USEC_PER_SEC - 1) / USEC_PER_SEC));
 	if (json_object_get(record, "held") != NULL)
-		json_object_set_new(
-		    pool, "held", json_integer(strtoll(out_text(record, "held"), NULL, 10)));
+		json_object_set_new(pool, "held", json_integer(record_number(record, "held")));
 	if (json_object_get(record, "waited") != NULL)
 		json_object_set_new(pool, "waited_seconds",
-		    json_integer(strtoll(out_text(record, "waited"), NULL, 10) / USEC_PER_SEC));
+		    json_integer(record_number(record, "waited") / USEC_PER_SEC));
 }
 
 /* --- for people ------------------------------------------------------------------------------- */
@@ -171,8 +170,9 @@ why_print_address(const struct ctl *c, const json_t *why)
 {
 	const json_t *record = json_object_get(why, "record"), *s;
 	int64_t now = clock_real_us();
-	const char *refusal = out_text(record, "refusal"), *blank = strchr(refusal, ' ');
+	const char *refusal = out_text(record, "refusal"), *at = strchr(refusal, ' ');
 	char first[32], last[32], safe[LIMIT_NAME_MAX + 1];
+	int64_t refused_us;
 	size_t i;
 
 	if (json_object_size(record) == 0) {
@@ -180,20 +180,26 @@ why_print_address(const struct ctl *c, const json_t *why)
 		return;
 	}
 	printf("first seen %s ago, last %s ago; accepted %s, refused %s",
-	    out_duration(now - strtoll(out_text(record, "first"), NULL, 10), first),
-	    out_duration(now - strtoll(out_text(record, "last"), NULL, 10), last),
+	    out_duration(now - record_number(record, "first"), first),
+	    out_duration(now - record_number(record, "last"), last),
 	    out_text(record, "ok")[0] != '\0' ? out_text(record, "ok") : "0",
 	    out_text(record, "refused")[0] != '\0' ? out_text(record, "refused") : "0");
 	if (out_text(record, "rejected")[0] != '\0')
 		printf(", rejected by the MTA %s", out_text(record, "rejected"));
 	putchar('\n');
-	if (blank != NULL) {
-		snprintf(safe, sizeof safe, "%.*s", (int)(blank - refusal), refusal);
-		printf("last refused %s ago by limit %s\n",
-		    out_duration(now - strtoll(blank + 1, NULL, 10), last), safe);
+	if (at != NULL) {
+		snprintf(safe, sizeof safe, "%.*s", (int)(at++ - refusal), refusal);
+		if (units_scan(&at, INT64_MAX / 2, &refused_us))
+			printf("last refused %s ago by limit %s\n",
+			    out_duration(now - refused_us, last), safe);
 	}
 	json_array_foreach(json_object_get(why, "shadows"), i, s)
-	    out_line(c, "limit %s, which only logs, was exceeded %" PRId64 " times, last %s ago",
-		out_text(s, "limit"), out_whole(s, "count"),
-		out_duration(now - out_whole(s, "last_seconds") * USEC_PER_SEC, last));
+	{
+		int64_t count = out_whole(s, "count");
+
+		out_line(c,
+		    "limit %s, which only logs, was exceeded %" PRId64 " time%s, last %s ago",
+		    out_text(s, "limit"), count, count == 1 ? "" : "s",
+		    out_duration(now - out_whole(s, "last_seconds") * USEC_PER_SEC, last));
+	}
 }

@@ -341,8 +341,8 @@ test_back_to_words(void **state)
 	    "count=connections per=address rate=60/1m action=refuse",
 	    "count=sessions per=network max=20 action=refuse",
 	    "count=messages per=pool for=strangers quota=1000/1d strict=true action=defer",
-	    "count=recipients per=address for=\"192.0.2.0/24 2001:db8::/32\" "
-	    "ladder=\"/56*4 /48*16\" rate=60/1500ms burst=30 action=log enabled=false",
+	    ("count=recipients per=address for=\"192.0.2.0/24 2001:db8::/32\" "
+	     "ladder=\"/56*4 /48*16\" rate=60/1500ms burst=30 action=log enabled=false"),
 	    "count=bytes per=user rate=100M/1h burst=1500000 action=refuse",
 	    "count=bytes per=sender-domain for=authenticated quota=1536/10s action=refuse",
 	    "count=bytes per=sender quota=2048G/30d action=refuse",
