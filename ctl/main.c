@@ -22,6 +22,8 @@ static const struct command {
     {"limit", "[list]", "the limits in force, and their origin", cmd_limit},
     {"limit", "set NAME KEY=VALUE... [for D]", "change a limit for all, at once", cmd_limit},
     {"limit", "unset NAME", "back to what the file says", cmd_limit},
+    {"limit", "shadow NAME KEY=VALUE... for D", "try out other figures beside it", cmd_limit},
+    {"limit", "shadow NAME [off]", "whom these would have refused", cmd_limit},
     {"limit", "history", "who changed what, and when", cmd_limit},
     {"limit", "rollback N", "put all back to generation N", cmd_limit},
     {"override", "set WHO LIMIT KEY=VALUE... [for D]", "another limit for one client",
@@ -36,7 +38,7 @@ static const struct command {
     {"import", "FORMAT FILE [-n] [for D]", "take another program's lists over", cmd_import},
     {"why", "ADDRESS [name N] [sender S] [recipient R] [user U] [helo H]",
 	"what would happen now, and why", cmd_why},
-    {"top", "[-n N] [by refused|connections|messages|recipients]", "the busiest clients", cmd_top},
+    {"top", "[-n N] [by refused|COUNT]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
     {"drain", "[NODE|all on|off [for D] [-w]]", "refuse new sessions for maintenance", cmd_drain},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
@@ -62,6 +64,7 @@ usage(FILE *out)
 	    "recipient:ADDRESS; ADDRESS is ann@example.org, @example.org, @.example.org\n"
 	    "(below it) or ann@. D is a duration such as 2h. FORMAT is postgrey-clients,\n"
 	    "postgrey-recipients or milter-greylist.\n"
+	    "COUNT is connections, messages, recipients, rejected-recipients or bytes.\n"
 	    "weirctl(8) has examples.\n");
 }
 

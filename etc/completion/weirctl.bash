@@ -13,7 +13,7 @@ _weirctl_ask()
 _weirctl_reply()
 {
 	local IFS=$' \t\n'
-	COMPREPLY=($(compgen -W "$1" -- "$2"))
+	COMPREPLY=($(compgen -W "$1" -- "$2")) || :
 }
 
 # Words that go on without a blank.
@@ -29,10 +29,12 @@ _weirctl_who()
 _weirctl_values()
 {
 	case $1 in
-	count) echo connections sessions messages recipients ;;
-	per) echo address network all user sender sender-domain recipient recipient-domain helo ;;
+	count) echo connections sessions messages recipients rejected-recipients bytes ;;
+	per) echo address network pool all user sender sender-domain recipient recipient-domain helo ;;
 	action) echo refuse defer log ;;
-	enabled) echo true false ;;
+	for) echo everyone strangers known authenticated ;;
+	ladder) echo off ;;
+	enabled | strict) echo true false ;;
 	esac
 }
 
@@ -40,7 +42,7 @@ _weirctl_values()
 _weirctl_words()
 {
 	local current=$1 previous=$2 before=$3 keys
-	keys='count= per= rate= burst= max= strict= action= reply= enabled='
+	keys='count= per= for= ladder= rate= burst= quota= max= strict= action= reply= enabled='
 	if [[ $current == '=' ]]; then
 		_weirctl_reply "$(_weirctl_values "$previous")" ''
 	elif [[ $previous == '=' ]]; then
@@ -97,13 +99,25 @@ _weirctl()
 		return 0
 	fi
 	case ${words[0]}:${#words[@]} in
-	limit:1) _weirctl_reply 'list set unset history rollback' "$current" ;;
+	limit:1) _weirctl_reply 'list set unset shadow history rollback' "$current" ;;
 	limit:2)
 		case ${words[1]} in
-		set | unset) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+		set | unset | shadow) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
 		esac
 		;;
-	limit:*) [[ ${words[1]} != set ]] || _weirctl_words "$current" "$previous" "$before" ;;
+	limit:3)
+		case ${words[1]} in
+		set | shadow)
+			_weirctl_words "$current" "$previous" "$before"
+			[[ ${words[1]} == set || off != "$current"* ]] || COMPREPLY+=(off)
+			;;
+		esac
+		;;
+	limit:*)
+		case ${words[1]} in
+		set | shadow) _weirctl_words "$current" "$previous" "$before" ;;
+		esac
+		;;
 	override:1) _weirctl_reply set "$current" ;;
 	override:2) ;;
 	override:3) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
@@ -135,7 +149,10 @@ _weirctl()
 		;;
 	top:*)
 		case $previous in
-		by) _weirctl_reply 'refused connections messages recipients' "$current" ;;
+		by)
+			_weirctl_reply 'refused connections messages recipients
+			    rejected-recipients bytes' "$current"
+			;;
 		-n) ;;
 		*) _weirctl_reply 'by -n' "$current" ;;
 		esac
