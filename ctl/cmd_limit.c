@@ -70,21 +70,6 @@ add_origin(json_t *j, const struct rules *r, const char *name)
 }
 
 static void
-period_text(int64_t s, char out[32])
-{
-	static const struct {
-		int64_t s;
-		const char *name;
-	} units[] = {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
-
-	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-		if (s % units[i].s == 0) {
-			snprintf(out, 32, "%" PRId64 "%s", s / units[i].s, units[i].name);
-			return;
-		}
-}
-
-static void
 print_list(const struct ctl *c, const json_t *result)
 {
 	struct table *t = table_new(5, "NAME", "PER", "LIMIT", "DOES", "FROM");
@@ -98,7 +83,7 @@ print_list(const struct ctl *c, const json_t *result)
 		snprintf(name, sizeof name,
 		    strcmp(out_text(l, "name"), out_text(l, "count")) == 0 ? "%s" : "%s (%s)",
 		    out_text(l, "name"), out_text(l, "count"));
-		period_text(out_whole(l, "period_seconds"), period);
+		out_period(out_whole(l, "period_seconds"), period);
 		if (!json_is_true(json_object_get(l, "enabled")))
 			snprintf(limit, sizeof limit, "off");
 		else if (json_object_get(l, "max") != NULL)

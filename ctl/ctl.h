@@ -37,6 +37,8 @@ void ctl_die(enum ctl_exit status, const char *fmt, ...)
 
 /* --- redis.c: talking to Redis; all end the program when it cannot be reached ----------------- */
 
+/* Connects, logs in, and asks whether it is there. False: why not, in words. */
+bool ctl_redis_answers(struct ctl *c, char *why, size_t whylen);
 /* Any reply but an error; an error ends the program with what it means. Free it. */
 redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
 /* As redisCommand()'s format. */
@@ -68,6 +70,9 @@ struct rules {
 json_t *ctl_history(struct ctl *c, int newest);
 
 void rules_load(struct ctl *c, struct rules *r);
+/* The same, but if no Redis is configured or none answers, what the file says: then said in one
+ * sentence on standard error, r->overlay.generation is "", and r has no store. */
+void rules_load_or_file(struct ctl *c, struct rules *r);
 void rules_free(struct rules *r);
 /* The words of an entry as they are in Redis; NULL = none. */
 const char *rules_words(const struct rules *r, enum overlay_section s, const char *name);
@@ -107,6 +112,8 @@ int64_t out_whole(const json_t *j, const char *key);
 
 /* "12 s", "5 min", "2 h 10 min", "35 d". */
 const char *out_duration(int64_t us, char out[32]);
+/* A period as a limit's rate is written with: "30s", "1m", "1d". */
+const char *out_period(int64_t s, char out[32]);
 /* Printable, at most width columns, "?" for what is not. */
 const char *out_safe(const char *text, size_t width, char *out, size_t outlen);
 
@@ -142,6 +149,16 @@ void records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx);
 bool record_level(
     const struct client_record *r, const struct limit *l, int64_t now_us, int64_t *level);
 
+/* --- logread.c: mail logs --------------------------------------------------------------------- */
+
+struct traffic;
+
+/* Reads the log in these files through, with a progress bar on a terminal. What was read, for the
+ * result: {"files", "lines", ...}. Ends the program when there is nothing of an MTA in it. */
+json_t *log_read(unsigned n, char *const *paths, struct traffic *t);
+/* The same for people. */
+void log_print(const struct ctl *c, const json_t *log);
+
 /* --- the commands ------------------------------------------------------------------------------- */
 
 int cmd_limit(struct ctl *c, int argc, char **argv);
@@ -155,5 +172,7 @@ int cmd_top(struct ctl *c, int argc, char **argv);
 int cmd_status(struct ctl *c, int argc, char **argv);
 int cmd_clear(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);
+int cmd_replay(struct ctl *c, int argc, char **argv);
+int cmd_suggest(struct ctl *c, int argc, char **argv);
 
 #endif

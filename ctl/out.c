@@ -1,6 +1,7 @@
 /*
  * out.c - what a person reads: aligned, within the terminal, safe to print.
  */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,22 @@ out_duration(int64_t us, char out[32])
 		if (s < units[i].s * units[i].max || units[i].max == INT64_MAX) {
 			snprintf(out, 32, "%lld %s", (long long)((s + units[i].s / 2) / units[i].s),
 			    units[i].name);
+			break;
+		}
+	return out;
+}
+
+const char *
+out_period(int64_t s, char out[32])
+{
+	static const struct {
+		int64_t s;
+		const char *name;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
+
+	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+		if (s % units[i].s == 0) {
+			snprintf(out, 32, "%" PRId64 "%s", s / units[i].s, units[i].name);
 			break;
 		}
 	return out;
