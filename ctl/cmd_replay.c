@@ -310,8 +310,8 @@ print_refusals(const struct ctl *c, const json_t *r)
 	const json_t *now = json_object_get(r, "now"), *candidate = json_object_get(r, "candidate");
 	bool two = candidate != NULL;
 	struct table *t = two
-	    ? table_new(5, "REFUSED", "NOW", "GOOD", "CANDIDATE", "GOOD")
-	    : table_new(6, "REFUSED", "", "GOOD", "DELIVERED", "KNOWN", "AUTHENTICATED");
+	    ? table_new(5, "", "NOW", "GOOD", "CANDIDATE", "GOOD")
+	    : table_new(6, "", "REFUSED", "GOOD", "DELIVERED", "KNOWN", "AUTHENTICATED");
 	const json_t *j;
 	char name[96];
 	size_t i;
@@ -335,8 +335,8 @@ print_difference(const struct ctl *c, const json_t *difference)
 {
 	static const char *const parts[] = {"connections", "messages"},
 				 *const ways[] = {"only_now", "only_candidate", "both"};
-	struct table *t = table_new(
-	    7, "REFUSED BY", "NOW ONLY", "GOOD", "CANDIDATE ONLY", "GOOD", "BOTH", "GOOD");
+	struct table *t =
+	    table_new(7, "", "NOW ONLY", "GOOD", "CANDIDATE ONLY", "GOOD", "BOTH", "GOOD");
 
 	for (int i = 0; i < 2; i++) {
 		char a[6][32];
@@ -410,7 +410,7 @@ print_replay(const struct ctl *c, const json_t *r)
 	if (json_array_size(json_object_get(r, "notes")) > 0)
 		putchar('\n');
 	json_array_foreach(json_object_get(r, "notes"), i, note)
-	    out_line(c, "note: %s", json_string_value(note));
+	    out_text_lines(c, "note: ", json_string_value(note));
 }
 
 /* --- the command ------------------------------------------------------------------------------------- */

@@ -235,7 +235,7 @@ print_proposal(const struct ctl *c, const json_t *l)
 	out_colour(c, BOLD);
 	out_line(c, "weirctl limit set %s %s", out_text(l, "name"), out_text(p, "words"));
 	out_colour(c, PLAIN);
-	out_line(c, "  %s", out_text(p, "reason"));
+	out_text_lines(c, "  ", out_text(p, "reason"));
 	if (json_object_get(p, "good_share") != NULL)
 		out_line(c,
 		    "  good senders that were above it: %" PRId64 " of %" PRId64

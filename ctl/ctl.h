@@ -122,6 +122,9 @@ unsigned out_width(const struct ctl *c);
 /* One line, cut to the width. */
 void out_line(const struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* A sentence on as many lines as it needs; lead stands before the first, blanks before the rest. */
+void out_text_lines(const struct ctl *c, const char *lead, const char *text);
+
 /* Rows of text, aligned, no wider than the terminal (80 when piped). */
 struct table;
 struct table *table_new(unsigned columns, ...); /* their heads, const char * */

@@ -18,7 +18,6 @@ struct lru {
 	char *memory;
 	lru_forget_fn *forget;
 	void *ctx;
-	uint64_t forgotten;
 };
 
 static void *
@@ -165,8 +164,7 @@ take_place(struct lru *l)
 {
 	uint32_t place;
 
-	if (l->free == 0 && l->used == l->places) {
-		l->forgotten++;
+	if (lru_full(l)) {
 		if (l->forget != NULL)
 			l->forget(l->ctx, at(l, l->oldest));
 		lru_free(l, at(l, l->oldest));
@@ -229,8 +227,8 @@ lru_newer(struct lru *l, const void *element)
 	return k->newer != 0 ? at(l, k->newer) : NULL;
 }
 
-uint64_t
-lru_forgotten(const struct lru *l)
+bool
+lru_full(const struct lru *l)
 {
-	return l->forgotten;
+	return l->free == 0 && l->used == l->places;
 }

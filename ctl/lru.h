@@ -52,7 +52,7 @@ void *lru_at(struct lru *l, struct lru_ref ref);
 void *lru_oldest(struct lru *l);
 void *lru_newer(struct lru *l, const void *element);
 
-/* How many were forgotten so far. */
-uint64_t lru_forgotten(const struct lru *l);
+/* Whether the next lru_add() has to forget one. */
+bool lru_full(const struct lru *l);
 
 #endif

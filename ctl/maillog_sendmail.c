@@ -5,8 +5,8 @@
  *	QUEUE-ID: to=<..>,<..>, delay=.., .., dsn=2.0.0, stat=Sent
  *	QUEUE-ID: ruleset=check_rcpt, arg1=<..>, relay=NAME [ADDRESS], reject=550 5.7.1 ..
  *	QUEUE-ID: Milter: to=<..>, reject=451 4.7.1 ..
- *	AUTH=server, relay=NAME [ADDRESS], authid=.., mech=.., bits=..	(LogLevel 10)
- *	NOQUEUE: connect from NAME [ADDRESS]				(LogLevel 12)
+ *	AUTH=server, relay=NAME [ADDRESS], authid=.., mech=.., bits=..
+ *	NOQUEUE: connect from NAME [ADDRESS]		(from LogLevel 12 on)
  *
  * At its usual LogLevel, 9, a session is first heard of with its first message or its first
  * rejected recipient, and its end is not logged at all. Each session is a process of its own.
@@ -69,8 +69,10 @@ read_from(const struct reading *r, char *p)
 	struct mail_event e = event_of(r, MAIL_ENVELOPE);
 	char *size, *nrcpts;
 
-	/* brackets only if the client typed them */
+	/* brackets only if the client typed them; the end of a long one is cut off */
 	e.sender = *p == '<' ? text_angle(&p) : p;
+	if (*p == '<')
+		e.sender = p + 1;
 	size = first_of(p, ", size=");
 	nrcpts = size != NULL ? first_of(size, ", nrcpts=") : NULL;
 	if (nrcpts == NULL)
@@ -210,26 +212,26 @@ read_session(const struct reading *r, char *p)
 	tell_client(r, &e, client);
 }
 
-/* Lines without a queue id. */
 static void
-read_server(const struct reading *r, char *p)
+read_starttls(const struct reading *r, char *p)
 {
 	struct mail_event e = event_of(r, MAIL_SIGHT);
-	char *relay, *user;
 
-	if ((relay = text_after(p, "STARTTLS=server, relay=")) == NULL) {
-		relay = text_after(p, "AUTH=server, relay=");
-		user = relay != NULL ? first_of(relay, ", authid=") : NULL;
-		if (user == NULL)
-			return;
-		e.kind = MAIL_AUTH;
-		e.user = user;
-		user = last_of(user, ", mech=");
-		if (user == NULL)
-			return;
-		user[-(int)strlen(", mech=")] = '\0';
-	}
-	tell_client(r, &e, relay);
+	tell_client(r, &e, p);
+}
+
+static void
+read_auth(const struct reading *r, char *p)
+{
+	struct mail_event e = event_of(r, MAIL_AUTH);
+	char *user = first_of(p, ", authid="),
+	     *end = user != NULL ? last_of(user, ", mech=") : NULL;
+
+	if (end == NULL)
+		return;
+	end[-(int)strlen(", mech=")] = '\0';
+	e.user = user;
+	tell_client(r, &e, p);
 }
 
 bool
@@ -243,6 +245,8 @@ mail_sendmail(const struct log_line *line, mail_event_fn *fn, void *ctx)
 	    {"to=", read_to},
 	    {"ruleset=", read_ruleset},
 	    {"Milter: ", read_milter},
+	    {"AUTH=server, relay=", read_auth},
+	    {"STARTTLS=server, relay=", read_starttls},
 	    {"", read_session},
 	};
 	struct reading r = {.line = line, .fn = fn, .ctx = ctx, .queue_id = ""};
@@ -251,11 +255,7 @@ mail_sendmail(const struct log_line *line, mail_event_fn *fn, void *ctx)
 	if (strncmp(line->tag, "sendmail", 8) != 0 && strncmp(line->tag, "sm-", 3) != 0)
 		return false;
 	id = text_queue_id(&text);
-	if (id == NULL) {
-		read_server(&r, text);
-		return true;
-	}
-	if (strcmp(id, "NOQUEUE") != 0)
+	if (id != NULL && strcmp(id, "NOQUEUE") != 0)
 		r.queue_id = id;
 	if (*text == '<') {
 		read_unknown(&r, text);

@@ -113,6 +113,9 @@ text_client(char *p, struct mail_event *e)
 	while (open > name && open[-1] == ' ')
 		open--;
 	*open = '\0';
+	/* "user@name": what the client's identd said */
+	if (strrchr(name, '@') != NULL)
+		name = strrchr(name, '@') + 1;
 	/* "unknown" is Postfix' word for having none */
 	e->name = strcmp(name, "unknown") == 0 ? "" : name;
 	return true;

@@ -381,6 +381,23 @@ close_transaction(struct traffic *t, struct mail_session *s)
 		unpark(t, s, m);
 }
 
+/* A full table forgets what it has not heard of for longest. If that still waits for its time,
+ * there is more in a minute than there is room for: the log is read less far ahead. */
+static void
+make_room(struct traffic *t)
+{
+	const struct mail_session *s = lru_oldest(t->sessions);
+	const struct mail_message *m = lru_oldest(t->messages);
+
+	while (t->nsteps > 0 &&
+	    ((lru_full(t->sessions) && s->waiting > 0) ||
+		(lru_full(t->messages) && m->queued && !m->decided))) {
+		take_step(t);
+		s = lru_oldest(t->sessions);
+		m = lru_oldest(t->messages);
+	}
+}
+
 /* --- sessions ------------------------------------------------------------------------------------ */
 
 static void
@@ -397,9 +414,11 @@ begin_end(struct traffic *t, struct mail_session *s)
 static struct mail_session *
 begin_session(struct traffic *t, const struct mail_event *e)
 {
-	struct mail_session *s = lru_add(t->sessions, session_key(t, e));
 	const struct mail_client *c = client_seen(t, &e->client, e->name);
+	struct mail_session *s;
 
+	make_room(t);
+	s = lru_add(t->sessions, session_key(t, e));
 	s->client = e->client;
 	snprintf(s->name, sizeof s->name, "%s", e->name);
 	s->ends_told = e->ends_told;
@@ -461,6 +480,7 @@ new_message(struct traffic *t, const struct mail_event *e)
 	/* queue ids are used again */
 	if (m != NULL)
 		lru_unkey(t->messages, m);
+	make_room(t);
 	if (e->queue_id[0] != '\0')
 		m = lru_add(t->messages, message_key(t, e));
 	else {
