@@ -197,10 +197,10 @@ each_key(struct demand *d, const struct facts *f, enum what what, unsigned good,
 }
 
 static struct facts
-connect_facts(const struct mail_session *s)
+connect_facts(const struct addr *client)
 {
 	return (struct facts){.stage = STAGE_CONNECT,
-	    .client = s->client,
+	    .client = *client,
 	    .user = "",
 	    .helo = "",
 	    .sender = "",
@@ -210,7 +210,7 @@ connect_facts(const struct mail_session *s)
 static void
 on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 {
-	struct facts f = connect_facts(s);
+	struct facts f = connect_facts(&s->client);
 
 	each_key(ctx, &f, HIT, s->good, now_us);
 }
@@ -218,17 +218,18 @@ on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 static void
 on_end(void *ctx, struct mail_session *s)
 {
-	struct facts f = connect_facts(s);
+	struct facts f = connect_facts(&s->client);
 
 	each_key(ctx, &f, END, s->good, 0);
 }
 
+/* connect() knows what is known then; what comes later comes with a message. */
 static void
 on_good_session(void *ctx, struct mail_session *s, unsigned bits)
 {
-	struct facts f = connect_facts(s);
-
-	each_key(ctx, &f, MARK, bits, 0);
+	(void)ctx;
+	(void)s;
+	(void)bits;
 }
 
 static void
@@ -248,20 +249,20 @@ on_message(void *ctx, struct mail_session *s, struct mail_message *m,
 	}
 }
 
-/* Its recipients are not at hand any more, so limits per recipient take no note of this. But most
- * messages are delivered within the minute that the log is read ahead. */
+/* Perhaps days later, when its session is forgotten. Its recipients are, too, so limits per
+ * recipient take no note of this; but most messages are delivered within the minute that the log is
+ * read ahead. */
 static void
 on_good_message(void *ctx, struct mail_message *m, unsigned bits)
 {
 	struct demand *d = ctx;
 	const struct mail_session *s = traffic_session(d->traffic, m);
-	struct facts f = {.stage = STAGE_RCPT,
-	    .client = m->client,
-	    .user = s != NULL ? s->user : "",
-	    .helo = "",
-	    .sender = m->sender,
-	    .recipient = ""};
+	struct facts f = connect_facts(&m->client);
 
+	each_key(d, &f, MARK, bits, 0);
+	f.stage = STAGE_RCPT;
+	f.user = s != NULL ? s->user : "";
+	f.sender = m->sender;
 	each_key(d, &f, MARK, bits, 0);
 }
 

@@ -193,12 +193,37 @@ test_groups(void **state)
 	write_log(&log, "postfix/smtpd[7]", "connect from unknown[192.0.2.4]");
 	write_log(&log, "postfix/smtpd[7]", "BBBBB: client=unknown[192.0.2.4], sasl_username=ann");
 	write_log(&log, "postfix/smtpd[7]", "disconnect from unknown[192.0.2.4]");
-	log.s = 30;
+	/* later than the log is read ahead */
+	log.s = 100;
 	write_log(&log, "postfix/lmtp[1]", "AAAAA: to=<u1@x>, status=sent (ok)");
 	log.s = 86400;
 	write_message(&log, 7, "192.0.2.1", "a@b", 1);
 	h = finish(d);
 	assert_int_equal(demand_samples(h, 1U << DEMAND_KNOWN), 2);
+	assert_int_equal(demand_samples(h, 1U << DEMAND_GOOD), 1);
+	assert_int_equal(demand_samples(h, 1U << DEMAND_OTHER), 1);
+	demand_free(&d);
+}
+
+/* The same for what is counted of messages. */
+static void
+test_good_senders(void **state)
+{
+	struct log_writer log;
+	struct demand *d = start("messages per=sender rate=60/1m", &log);
+	const struct demand_histogram *h;
+
+	(void)state;
+	write_log(&log, "postfix/smtpd[7]", "connect from unknown[192.0.2.2]");
+	for (int i = 0; i < 2; i++) {
+		write_log(&log, "postfix/smtpd[7]", "AAAA%d: client=unknown[192.0.2.2]", i);
+		write_log(&log, "postfix/qmgr[1]",
+		    "AAAA%d: from=<%d@b>, size=9, nrcpt=1 (queue active)", i, i);
+	}
+	write_log(&log, "postfix/smtpd[7]", "disconnect from unknown[192.0.2.2]");
+	log.s = 100;
+	write_log(&log, "postfix/lmtp[1]", "AAAA1: to=<u1@x>, status=sent (ok)");
+	h = finish(d);
 	assert_int_equal(demand_samples(h, 1U << DEMAND_GOOD), 1);
 	assert_int_equal(demand_samples(h, 1U << DEMAND_OTHER), 1);
 	demand_free(&d);
@@ -233,6 +258,7 @@ main(void)
 	    cmocka_unit_test(test_open_sessions),
 	    cmocka_unit_test(test_recipients),
 	    cmocka_unit_test(test_groups),
+	    cmocka_unit_test(test_good_senders),
 	    cmocka_unit_test(test_too_many_keys),
 	};
 

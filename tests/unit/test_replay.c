@@ -180,6 +180,22 @@ test_put_off(void **state)
 	replay_free(&r);
 }
 
+/* A message costs one, however many recipients it has. */
+static void
+test_messages(void **state)
+{
+	struct ruleset now = RULES("messages per=address rate=1/1h burst=2");
+	struct log_writer log;
+	struct replay *r = start(&now, NULL, &log);
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		write_message(&log, 7, "192.0.2.7", "a@b", 5);
+	traffic_finish(r->traffic);
+	TALLY(r->trials[0].messages, 1, 1);
+	replay_free(&r);
+}
+
 /* What a limit counts per: senders, users, recipients. */
 static void
 test_kinds(void **state)
@@ -249,6 +265,16 @@ test_observe(void **state)
 		write_message(&log, 7, "192.0.2.7", "a@b", 1);
 	traffic_finish(r->traffic);
 	TALLY(r->trials[0].sessions, 3, 3);
+	replay_free(&r);
+	/* whom greylisting holds back costs nothing, as if enforced */
+	now = RULES("messages per=address rate=1/1h burst=1");
+	now.observe = now.greylist.enabled = true;
+	r = start(&now, NULL, &log);
+	write_message(&log, 7, "192.0.2.7", "a@b", 1);
+	write_message(&log, 7, "192.0.2.7", "c@d", 1);
+	traffic_finish(r->traffic);
+	TALLY(r->trials[0].causes[CAUSE_GREYLIST], 2, 2);
+	TALLY(r->trials[0].causes[CAUSE_LIMIT], 0, 0);
 	replay_free(&r);
 }
 
@@ -360,6 +386,7 @@ main(void)
 	    cmocka_unit_test(test_sessions),
 	    cmocka_unit_test(test_cut_off),
 	    cmocka_unit_test(test_put_off),
+	    cmocka_unit_test(test_messages),
 	    cmocka_unit_test(test_kinds),
 	    cmocka_unit_test(test_shadow),
 	    cmocka_unit_test(test_observe),
