@@ -54,8 +54,8 @@ take_limit(struct ruleset *r, int argc, char **argv)
 	struct limit *l;
 	int i = 1;
 
-	if (argc < 2 || !limit_name_valid(argv[0]))
-		ctl_die(CTL_USAGE, "-l wants the name of a limit and KEY=VALUE...");
+	if (argc < 1 || !limit_name_valid(argv[0]))
+		ctl_die(CTL_USAGE, "-l wants the name of a limit, then KEY=VALUE...");
 	l = ruleset_limit_add(r, argv[0]);
 	if (l == NULL)
 		ctl_die(CTL_USAGE, "more than %d limits", LIMITS_MAX);
@@ -382,22 +382,18 @@ print_replay(const struct ctl *c, const json_t *r)
 {
 	bool two = json_object_get(r, "candidate") != NULL;
 	const json_t *word, *note;
-	size_t i;
+	char text[2048];
+	size_t i, used;
 
 	log_print(c, json_object_get(r, "log"));
-	printf("limits of %s%s%s", out_text(r, "limits"),
+	used = (size_t)snprintf(text, sizeof text, "limits of %s%s%s", out_text(r, "limits"),
 	    out_text(r, "generation")[0] != '\0' ? ", generation " : "", out_text(r, "generation"));
-	if (two) {
-		printf("; candidate:");
-		json_array_foreach(json_object_get(r, "words"), i, word)
-		{
-			char safe[200];
-
-			printf(" %s",
-			    out_safe(json_string_value(word), sizeof safe - 1, safe, sizeof safe));
-		}
-	}
-	puts("\n");
+	if (two)
+		used += (size_t)snprintf(text + used, sizeof text - used, "; candidate:");
+	json_array_foreach(json_object_get(r, "words"), i, word) if (used < sizeof text) used +=
+	    (size_t)snprintf(text + used, sizeof text - used, " %s", json_string_value(word));
+	out_text_lines(c, "", text);
+	putchar('\n');
 	print_refusals(c, r);
 	if (two) {
 		putchar('\n');

@@ -113,6 +113,7 @@ struct mail_event {
 	struct addr client; /* ADDR_NONE when the log does not know it */
 	const char *name; /* of the client; "" when it has none */
 	const char *user; /* SASL login */
+	bool sender_told;
 	const char *sender; /* without brackets; "" is the null reverse-path, too */
 	const char *recipient; /* as the client gave it, as far as that is told */
 	int64_t size; /* bytes; -1 = not said */

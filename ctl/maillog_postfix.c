@@ -27,6 +27,7 @@ envelope_of(char *text, struct mail_event *e)
 		return;
 	p += strlen("; from=");
 	e->sender = text_angle(&p);
+	e->sender_told = true;
 	p = text_after(p, " to=");
 	if (p != NULL)
 		e->recipient = text_angle(&p);
@@ -177,6 +178,7 @@ qmgr(struct mail_event *e, char *p)
 	if (from == NULL)
 		return false;
 	e->sender = text_angle(&from);
+	e->sender_told = true;
 	from = text_after(from, ", size=");
 	if (from == NULL)
 		return false;

@@ -70,6 +70,7 @@ read_from(const struct reading *r, char *p)
 	char *size, *nrcpts;
 
 	/* brackets only if the client typed them; the end of a long one is cut off */
+	e.sender_told = true;
 	e.sender = *p == '<' ? text_angle(&p) : p;
 	if (*p == '<')
 		e.sender = p + 1;

@@ -142,6 +142,7 @@ decide(struct trial *t, const struct facts *f, int64_t now_us, uint64_t *lease)
 struct walk {
 	struct facts f;
 	const struct mail_recipients *r;
+	bool sender_told;
 	bool greylist_known; /* for the session */
 	uint8_t cause; /* of the first recipient that was not let in */
 	bool over; /* by a 421 */
@@ -157,10 +158,10 @@ walk_message(struct trial *t, struct walk *w, int64_t now_us)
 
 	w->f.stage = STAGE_RCPT;
 	for (int i = 0; i < w->r->all && !w->over; i++) {
-		bool named = i < w->r->named;
+		bool named = i < w->r->named && w->sender_told;
 		struct verdict v;
 
-		w->f.recipient = named ? w->r->names[i] : "";
+		w->f.recipient = i < w->r->named ? w->r->names[i] : "";
 		/* whose name is not told cannot be looked up */
 		w->f.greylist_done = w->greylist_known || (asked && whole_message) || !named;
 		v = decide(t, &w->f, now_us, &lease);
@@ -210,7 +211,8 @@ take_retries(struct trial *t, int64_t now_us)
 		struct mail_recipients r = {.names = names, .named = 1, .all = again->recipients};
 		struct walk w = {
 		    .f = {.client = again->client, .user = "", .helo = "", .sender = again->sender},
-		    .r = &r};
+		    .r = &r,
+		    .sender_told = true};
 
 		walk_message(t, &w, again->time_us);
 		t->came_back++;
@@ -258,6 +260,7 @@ on_message(void *ctx, struct mail_session *s, struct mail_message *m,
 		struct walk w = {
 		    .f = {.client = m->client, .user = s->user, .helo = "", .sender = m->sender},
 		    .r = recipients,
+		    .sender_told = m->sender_told,
 		    .greylist_known = st->greylist_known};
 
 		take_retries(t, now_us);

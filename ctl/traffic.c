@@ -31,7 +31,7 @@ struct traffic {
 	int64_t now_us; /* the log's clock; never goes back */
 	int64_t shift_us; /* what the clock was set back by, in all */
 	struct lru *sessions, *messages, *clients;
-	uint64_t unnamed; /* messages without a queue id so far */
+	uint64_t unnamed; /* messages without a queue id or a sender so far */
 	struct step *steps; /* a ring, oldest at `first` */
 	uint32_t first, nsteps;
 	struct recipient *recipients; /* from 1 */
@@ -296,6 +296,8 @@ decide_message(struct traffic *t, struct mail_session *s, struct mail_message *m
 
 	for (uint32_t i = m->recipients; i != 0; i = t->recipients[i].next)
 		t->names[r.named++] = t->recipients[i].name;
+	if (!m->sender_told)
+		snprintf(m->sender, sizeof m->sender, "?%llu", (unsigned long long)++t->unnamed);
 	r.all = count_recipients(t, s, m);
 	if (r.all > MAIL_NRCPT_MAX)
 		r.all = MAIL_NRCPT_MAX;
@@ -524,6 +526,15 @@ on_begin(struct traffic *t, const struct mail_event *e)
 }
 
 static void
+set_sender(struct mail_message *m, const struct mail_event *e)
+{
+	if (m->sender_told || !e->sender_told)
+		return;
+	mailbox_name(e->sender, m->sender, sizeof m->sender);
+	m->sender_told = true;
+}
+
+static void
 complete(struct traffic *t, struct mail_message *m, const struct mail_event *e)
 {
 	struct mail_session *s = traffic_session(t, m);
@@ -531,7 +542,7 @@ complete(struct traffic *t, struct mail_message *m, const struct mail_event *e)
 	if (m->complete)
 		return;
 	m->complete = true;
-	mailbox_name(e->sender, m->sender, sizeof m->sender);
+	set_sender(m, e);
 	m->size = e->size;
 	m->nrcpt = e->nrcpt;
 	if (s != NULL)
@@ -591,7 +602,7 @@ attempt_without_id(struct traffic *t, const struct mail_event *e, const char *na
 		return m;
 	m = new_message(t, e);
 	s->attempt = lru_ref_of(t->messages, m);
-	strcpy(m->sender, sender);
+	set_sender(m, e);
 	m->complete = true;
 	m->nrcpt = 0;
 	join_session(t, s, m);
@@ -615,6 +626,7 @@ on_attempt(struct traffic *t, const struct mail_event *e)
 	}
 	if (m == NULL || m->decided)
 		return;
+	set_sender(m, e);
 	add_recipient(t, m, name);
 	if (e->counted)
 		m->named++;

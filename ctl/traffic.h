@@ -80,7 +80,9 @@ struct mail_message {
 	struct lru_link link;
 	struct lru_ref session;
 	struct addr client;
+	/* As it is counted. Whom the log does not name is a sender that nobody else is. */
 	char sender[TRAFFIC_SENDER_MAX + 1];
+	bool sender_told;
 	int64_t size; /* -1 = not told */
 	uint32_t recipients; /* list of those whose name is known, and its end */
 	uint32_t last_recipient;

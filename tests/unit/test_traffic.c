@@ -84,7 +84,9 @@ on_message(void *ctx, struct mail_session *s, struct mail_message *m,
 
 	assert_true(to->named <= to->all);
 	r->messages++;
-	record(r, "%lld message %s <%s> to", since(now_us), addr_text(&s->client), m->sender);
+	record(r, "%lld message %s <%s> to", since(now_us), addr_text(&s->client),
+	    m->sender_told ? m->sender : "?");
+	assert_true(m->sender_told || m->sender[0] == '?');
 	for (int i = 0; i < to->named; i++)
 		record(r, " %s", to->names[i]);
 	record(r, " of %d %s\n", to->all, good_text(m->good));
@@ -181,7 +183,7 @@ static const struct {
 	    {2, SMTPD, "lost connection after RCPT from " CLIENT},
 	    {3, SMTPD, "disconnect from " CLIENT " mail=1 rcpt=3/4 commands=5"},
 	},
-	"0 connect 192.0.2.7 \n1 message 192.0.2.7 <> to of 3 \nend 192.0.2.7\n"},
+	"0 connect 192.0.2.7 \n1 message 192.0.2.7 <?> to of 3 \nend 192.0.2.7\n"},
     {"reset, and another message",
 	{
 	    {0, SMTPD, "connect from " CLIENT},
@@ -190,7 +192,7 @@ static const struct {
 	    {3, QMGR, "BBBBB: from=<c@d>, size=9, nrcpt=1 (queue active)"},
 	    {4, SMTPD, "disconnect from " CLIENT " mail=2 rcpt=2 commands=6"},
 	},
-	"0 connect 192.0.2.7 \n1 message 192.0.2.7 <> to of 1 \n"
+	"0 connect 192.0.2.7 \n1 message 192.0.2.7 <?> to of 1 \n"
 	"2 message 192.0.2.7 <c@d> to of 1 \nend 192.0.2.7\n"},
     {"two sessions at once",
 	{
@@ -259,7 +261,7 @@ static const struct {
 	},
 	"0 connect 192.0.2.7 \n1 message 192.0.2.7 <a@b> to u1@x u2@x of 2 \n"
 	"3 message 192.0.2.7 <a@b> to u1@x of 1 \n4 message 192.0.2.7 <c@d> to u3@x of 1 \n"
-	"5 message 192.0.2.7 <> to u4@x of 3 \nend 192.0.2.7\n"},
+	"5 message 192.0.2.7 <a@b> to u4@x of 3 \nend 192.0.2.7\n"},
     {"stopped at its end",
 	{
 	    {0, SMTPD, "connect from " CLIENT},
@@ -308,7 +310,7 @@ static const struct {
 	    {0, SMTPD, "connect from " CLIENT},
 	    {500, SMTPD, "AAAAA: client=" CLIENT},
 	},
-	"0 connect 192.0.2.7 \n500 message 192.0.2.7 <> to of 1 \nend 192.0.2.7\n"},
+	"0 connect 192.0.2.7 \n500 message 192.0.2.7 <?> to of 1 \nend 192.0.2.7\n"},
     {"a client without an address",
 	{
 	    {0, SMTPD, "connect from unknown[unknown]"},
