@@ -418,19 +418,23 @@ cmd_replay(struct ctl *c, int argc, char **argv)
 	struct ruleset candidate;
 	struct order order;
 	struct replay *r;
-	json_t *log, *out, *notes = json_array();
+	json_t *log, *out, *notes;
 	char safe[64];
 
 	if (argc < 2)
 		return CTL_USAGE;
 	rules_load_or_file(c, &rules);
 	candidate = rules.set;
-	if (!read_order(c, argc, argv, &order, &candidate))
+	if (!read_order(c, argc, argv, &order, &candidate)) {
+		json_decref(order.words);
+		rules_free(&rules);
 		return CTL_USAGE;
+	}
 	r = replay_new(&rules.set, order.candidate ? &candidate : NULL, c->conf.zone_size);
 	if (r == NULL)
 		ctl_die(CTL_REFUSED, "out of memory");
 	log = log_read(order.nfiles, order.files, r->traffic);
+	notes = json_array();
 	add_notes(r, log, notes);
 	out = json_pack("{so ss ss so}", "log", log, "limits",
 	    rules.store != NULL ? "redis and the file" : "the file", "generation",

@@ -284,7 +284,7 @@ print_suggest(const struct ctl *c, const json_t *r)
 int
 cmd_suggest(struct ctl *c, int argc, char **argv)
 {
-	json_t *limits = json_array(), *log;
+	json_t *limits, *log;
 	struct rules rules;
 	struct demand *d;
 
@@ -299,6 +299,7 @@ cmd_suggest(struct ctl *c, int argc, char **argv)
 		ctl_die(CTL_REFUSED, "out of memory");
 	log = log_read((unsigned)argc - 1, argv + 1, demand_traffic(d));
 	demand_finish(d);
+	limits = json_array();
 	for (unsigned i = 0; i < rules.set.nlimits; i++)
 		if (rules.set.limits[i].enabled)
 			json_array_append_new(

@@ -20,7 +20,7 @@
 /* --- the bar ------------------------------------------------------------------------------------- */
 
 struct bar {
-	bool shown;
+	bool on, drawn;
 	int64_t start_us, last_us;
 };
 
@@ -33,8 +33,9 @@ bar_draw(struct bar *b, const struct maillog *m, const struct traffic *t)
 	char bar[BAR_WIDTH + 1], where[24] = "";
 	struct tm tm;
 
-	if (!b->shown || now - b->last_us < BAR_EVERY_US)
+	if (!b->on || now - b->last_us < BAR_EVERY_US)
 		return;
+	b->drawn = true;
 	b->last_us = now;
 	if (at != 0 && localtime_r(&at, &tm) != NULL)
 		strftime(where, sizeof where, "%b %e %H:%M", &tm);
@@ -54,7 +55,7 @@ bar_draw(struct bar *b, const struct maillog *m, const struct traffic *t)
 static void
 bar_end(const struct bar *b)
 {
-	if (b->shown && b->last_us != b->start_us)
+	if (b->drawn)
 		fprintf(stderr, "\r%*s\r", BAR_WIDTH + 36, "");
 }
 
@@ -100,7 +101,7 @@ figures_json(unsigned n, char *const *paths, const struct maillog *m, const stru
 json_t *
 log_read(unsigned n, char *const *paths, struct traffic *t)
 {
-	struct bar bar = {.shown = isatty(STDERR_FILENO) != 0, .start_us = clock_mono_us()};
+	struct bar bar = {.on = isatty(STDERR_FILENO) != 0, .start_us = clock_mono_us()};
 	struct log_dates dates = {0};
 	int64_t programs[3] = {0};
 	char err[400], safe[400], *line;
@@ -109,13 +110,12 @@ log_read(unsigned n, char *const *paths, struct traffic *t)
 
 	if (m == NULL)
 		ctl_die(CTL_REFUSED, "%s", out_safe(err, sizeof safe - 1, safe, sizeof safe));
-	bar.last_us = bar.start_us;
 	for (unsigned i = 0; (line = maillog_next(m)) != NULL; i++) {
 		struct log_line parts;
 
 		if (log_line(&dates, line, &parts))
 			programs[mail_parse(&parts, traffic_event, t)]++;
-		if (i % LINES_A_LOOK == 0)
+		if (i % LINES_A_LOOK == LINES_A_LOOK - 1)
 			bar_draw(&bar, m, t);
 	}
 	traffic_finish(t);

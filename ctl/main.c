@@ -37,8 +37,8 @@ static const struct command {
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
     {"replay", "LOG... [-l NAME KEY=VALUE...] [-g KEY=VALUE...]",
-	"whom these limits would have refused, or others", cmd_replay},
-    {"suggest", "LOG...", "what clients did, and limits that fit it", cmd_suggest},
+	"whom these limits would have refused", cmd_replay},
+    {"suggest", "LOG...", "what clients did, limits that fit", cmd_suggest},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -210,7 +210,7 @@ def test_usage(redis, ctl, words):
 def test_help(ctl):
     out = ctl("--help").out
     for command in ("limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                    "status", "clear", "greylist"):
+                    "status", "clear", "greylist", "replay", "suggest"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
@@ -270,7 +270,7 @@ def test_on_a_terminal(redis, ctl):
 
 COMPLETED = [
     (["weirctl", ""], {"limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                       "status", "clear", "greylist"}),
+                       "status", "clear", "greylist", "replay", "suggest"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
     (["weirctl", "limit", ""], {"list", "set", "unset", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),
@@ -286,6 +286,15 @@ COMPLETED = [
                                              {"refused", "recipients"}),
     (["weirctl", "greylist", ""], {"list", "pass", "forget"}),
     (["weirctl", "unlist", ""], {"203.0.113.9", "user:joe"}),
+    (["weirctl", "replay", "/etc/hostn"], {"/etc/hostname"}),
+    (["weirctl", "suggest", "/etc/hostn"], {"/etc/hostname"}),
+    (["weirctl", "replay", "LOG", "-"], {"-l", "-g"}),
+    (["weirctl", "replay", "LOG", "-l", "m"], {"mine"}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "bu"], {"burst="}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "action", "=", "d"], {"defer"}),
+    (["weirctl", "replay", "LOG", "-g", "de"], {"delay="}),
+    (["weirctl", "replay", "LOG", "-g", "enabled", "=", ""], {"true", "false"}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "burst=9", "-g", "de"], {"delay="}),
 ]
 
 
