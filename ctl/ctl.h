@@ -38,6 +38,8 @@ void ctl_die(enum ctl_exit status, const char *fmt, ...)
 
 /* --- redis.c: talking to Redis; all end the program when it cannot be reached ----------------- */
 
+/* Connects, logs in, and asks whether it is there. False: why not, in words. */
+bool ctl_redis_answers(struct ctl *c, char *why, size_t whylen);
 /* Any reply but an error; an error ends the program with what it means. Free it. */
 redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
 /* As redisCommand()'s format. */
@@ -69,6 +71,9 @@ struct rules {
 json_t *ctl_history(struct ctl *c, int newest);
 
 void rules_load(struct ctl *c, struct rules *r);
+/* The same, but if no Redis is configured or none answers, what the file says: then said in one
+ * sentence on standard error, r->overlay.generation is "", and r has no store. */
+void rules_load_or_file(struct ctl *c, struct rules *r);
 void rules_free(struct rules *r);
 /* The words of an entry as they are in Redis; NULL = none. */
 const char *rules_words(const struct rules *r, enum overlay_section s, const char *name);
@@ -122,6 +127,9 @@ const char *out_safe(const char *text, size_t width, char *out, size_t outlen);
 unsigned out_width(const struct ctl *c);
 /* One line, cut to the width. */
 void out_line(const struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A sentence on as many lines as it needs; lead stands before the first, blanks before the rest. */
+void out_text_lines(const struct ctl *c, const char *lead, const char *text);
 
 /* Rows of text, aligned, no wider than the terminal (80 when piped). */
 struct table;
@@ -204,6 +212,16 @@ void why_greylist(const struct rules *r, const struct facts *f, json_t *out);
 /* A list of objects with the fields of PREFIX:node:NODE and "node". Decref it. */
 json_t *ctl_nodes(struct ctl *c);
 
+/* --- logread.c: mail logs --------------------------------------------------------------------- */
+
+struct traffic;
+
+/* Reads the log in these files through, with a progress bar on a terminal. What was read, for the
+ * result: {"files", "lines", ...}. Ends the program when there is nothing of an MTA in it. */
+json_t *log_read(unsigned n, char *const *paths, struct traffic *t);
+/* The same for people. */
+void log_print(const struct ctl *c, const json_t *log);
+
 /* --- the commands ------------------------------------------------------------------------------- */
 
 int cmd_limit(struct ctl *c, int argc, char **argv);
@@ -222,5 +240,7 @@ int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);
 /* greylist on, greylist off */
 int list_greylist(struct ctl *c, int argc, char **argv);
+int cmd_replay(struct ctl *c, int argc, char **argv);
+int cmd_suggest(struct ctl *c, int argc, char **argv);
 
 #endif

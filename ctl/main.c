@@ -43,8 +43,18 @@ static const struct command {
     {"drain", "[NODE|all on|off [for D] [-w]]", "refuse new sessions for maintenance", cmd_drain},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
+    {"replay", "LOG... [-l NAME KEY=VALUE...] [-g KEY=VALUE...]",
+	"whom these limits would have refused", cmd_replay},
+    {"suggest", "LOG...", "what clients did, limits that fit", cmd_suggest},
     {NULL, NULL, NULL, NULL},
 };
+
+/* These look at a log; without Redis they go by the file. */
+static bool
+works_offline(const char *command)
+{
+	return strcmp(command, "replay") == 0 || strcmp(command, "suggest") == 0;
+}
 
 static void
 usage(FILE *out)
@@ -149,12 +159,14 @@ main(int argc, char **argv)
 		return CTL_REFUSED;
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "-r: %s", err);
+	if (url != NULL)
+		c.conf.use_redis = true;
 	if (url == NULL && !c.conf.use_redis && strcmp(argv[optind], "drain") == 0)
 		ctl_die(CTL_USAGE,
 		    "no redis section in %s: without Redis SIGUSR1 to weir-milter's master (its "
 		    "pid-file) drains this host, SIGUSR2 ends that; or say -r",
 		    file != NULL ? file : "the (missing) configuration");
-	if (url == NULL && !c.conf.use_redis)
+	if (!c.conf.use_redis && !works_offline(argv[optind]))
 		ctl_die(CTL_USAGE, "no redis section in %s: say -r redis://HOST or -r unix:/PATH",
 		    file != NULL ? file : "the (missing) configuration");
 	for (const struct command *k = commands; k->name != NULL; k++)

@@ -1,6 +1,7 @@
 /*
  * out.c - what a person reads: aligned, within the terminal, safe to print.
  */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,6 +203,29 @@ out_line(const struct ctl *c, const char *fmt, ...)
 	vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
 	puts(out_safe(line, out_width(c), safe, sizeof safe));
+}
+
+void
+out_text_lines(const struct ctl *c, const char *lead, const char *text)
+{
+	size_t indent = strlen(lead), width = out_width(c) - indent;
+
+	for (bool first = true; *text != '\0'; first = false) {
+		size_t n = strlen(text);
+		char line[512];
+
+		if (n > width) {
+			for (n = width; n > 0 && text[n] != ' '; n--)
+				;
+			if (n == 0)
+				n = width;
+		}
+		snprintf(
+		    line, sizeof line, "%*s%.*s", (int)indent, first ? lead : "", (int)n, text);
+		out_line(c, "%s", line);
+		text += n;
+		text += strspn(text, " ");
+	}
 }
 
 /* The last column takes what is left and is cut; the others are as wide as their contents. */

@@ -53,9 +53,43 @@ _weirctl_words()
 	elif [[ $previous == for ]]; then
 		_weirctl_reply '30m 2h 1d 1w' "$current"
 	else
-		_weirctl_reply "$keys for" "$current"
+		_weirctl_reply "$keys ${4-for}" "$current"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || :
 	fi
+}
+
+# Words of the file's section greylist.
+_weirctl_greylist()
+{
+	local current=$1 previous=$2 before=$3
+	[[ $current != '=' ]] || before=$previous previous='=' current=''
+	if [[ $previous != '=' ]]; then
+		_weirctl_reply 'enabled= delay= window= keep= reply= when-down= -l' "$current"
+		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || :
+	elif [[ $before == enabled ]]; then
+		_weirctl_reply 'true false' "$current"
+	fi
+}
+
+# LOG... [-l NAME KEY=VALUE...] [-g KEY=VALUE...]
+_weirctl_replay()
+{
+	local current=$1 previous=$2 before=$3 word last=''
+	for word in "${words[@]}"; do
+		[[ $word != -[lg] ]] || last=$word
+	done
+	case $last:$previous in
+	*:-l) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+	-l:*) _weirctl_words "$current" "$previous" "$before" '-l -g' ;;
+	-g:*) _weirctl_greylist "$current" "$previous" "$before" ;;
+	*:*)
+		if [[ $current == -* ]]; then
+			_weirctl_reply '-l -g' "$current"
+		else
+			COMPREPLY=($(compgen -f -- "$current" || :))
+		fi
+		;;
+	esac
 }
 
 _weirctl()
@@ -92,7 +126,7 @@ _weirctl()
 				    "$current"
 			else
 				_weirctl_reply 'limit override exempt block trap unlist lists import why
-				    top status clear drain greylist' "$current"
+				    top status clear drain greylist replay suggest' "$current"
 			fi
 			;;
 		esac
@@ -147,6 +181,8 @@ _weirctl()
 		off) _weirctl_reply for "$current" ;;
 		esac
 		;;
+	replay:*) _weirctl_replay "$current" "$previous" "$before" ;;
+	suggest:*) COMPREPLY=($(compgen -f -- "$current" || :)) ;;
 	top:*)
 		case $previous in
 		by)

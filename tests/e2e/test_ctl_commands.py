@@ -216,7 +216,7 @@ def test_usage(redis, ctl, words):
 def test_help(ctl):
     out = ctl("--help").out
     for command in ("limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
-                    "why", "top", "status", "clear", "greylist"):
+                    "why", "top", "status", "clear", "greylist", "replay", "suggest"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
@@ -276,7 +276,8 @@ def test_on_a_terminal(redis, ctl):
 
 COMPLETED = [
     (["weirctl", ""], {"limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
-                       "why", "top", "status", "clear", "drain", "greylist"}),
+                       "why", "top", "status", "clear", "drain", "greylist",
+                       "replay", "suggest"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
     (["weirctl", "limit", ""], {"list", "set", "unset", "shadow", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),
@@ -303,6 +304,15 @@ COMPLETED = [
     (["weirctl", "top", "by", "re"], {"refused", "recipients", "rejected-recipients"}),
     (["weirctl", "greylist", ""], {"list", "pass", "forget", "on", "off"}),
     (["weirctl", "unlist", ""], {"203.0.113.9", "user:joe"}),
+    (["weirctl", "replay", "/etc/hostn"], {"/etc/hostname"}),
+    (["weirctl", "suggest", "/etc/hostn"], {"/etc/hostname"}),
+    (["weirctl", "replay", "LOG", "-"], {"-l", "-g"}),
+    (["weirctl", "replay", "LOG", "-l", "m"], {"mine"}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "bu"], {"burst="}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "action", "=", "d"], {"defer"}),
+    (["weirctl", "replay", "LOG", "-g", "de"], {"delay="}),
+    (["weirctl", "replay", "LOG", "-g", "enabled", "=", ""], {"true", "false"}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "burst=9", "-g", "de"], {"delay="}),
 ]
 
 
