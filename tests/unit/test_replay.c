@@ -356,9 +356,9 @@ test_exceptions(void **state)
 	now.exceptions = exceptions_new(1, 2);
 	assert_non_null(now.exceptions);
 	assert_true(who_parse("192.0.2.1", &w, err, sizeof err));
-	exceptions_add_listed(now.exceptions, &w, LISTED_EXEMPT);
+	exceptions_add_listed(now.exceptions, &w, &(struct listing){.action = LIST_EXEMPT});
 	assert_true(who_parse("192.0.2.2", &w, err, sizeof err));
-	exceptions_add_listed(now.exceptions, &w, LISTED_BLOCKED);
+	exceptions_add_listed(now.exceptions, &w, &(struct listing){.action = LIST_BLOCK});
 	assert_true(who_parse("192.0.2.3", &w, err, sizeof err));
 	more.burst = 3;
 	exceptions_add_override(now.exceptions, &w, &more);
