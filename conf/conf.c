@@ -7,6 +7,7 @@
  */
 #include <confuse.h>
 #include <errno.h>
+#include <libpsl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +20,14 @@
 #define DEFAULT_SOCKET "inet:127.0.0.1:8890"
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
+#define DEFAULT_DRAIN_TIMEOUT (300 * USEC_PER_SEC)
 /* weir-milter or weirctl, in front of each complaint */
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
 #define WORDS_MAX 40 /* in one section */
 #define SECTIONS_MAX 8 /* and what marks the end */
+/* More belong into Redis, where they can be read without a restart. */
+#define LISTS_MAX 1000
 #define END_OF_FILE "end-of-file"
 
 /* libconfuse's callbacks carry no context of ours. Start-up is single-threaded. */
@@ -65,6 +69,28 @@ on_value(cfg_t *section, cfg_opt_t *opt)
 	return -1;
 }
 
+/* list "WHO" { ... } is complete. */
+static int
+on_list(cfg_t *root, cfg_t *section)
+{
+	struct conf *c = reading.conf;
+	char err[LIMIT_ERR_MAX] = "";
+	struct who who;
+
+	if (exceptions_count(c->lists) == LISTS_MAX) {
+		cfg_error(root, "more than %d lists: keep them in Redis (weirctl(8))", LISTS_MAX);
+		return -1;
+	}
+	if (!who_parse(cfg_title(section), &who, err, sizeof err) ||
+	    !listing_finish(&c->list_words, &who, err, sizeof err)) {
+		cfg_error(root, "list %s: %s", cfg_title(section), err);
+		return -1;
+	}
+	exceptions_add_listed(c->lists, &who, &c->list_words);
+	listing_init(&c->list_words);
+	return 0;
+}
+
 /* The closing brace of a section: what only the whole can tell, while the line is at hand. */
 static int
 on_section(cfg_t *root, cfg_opt_t *opt)
@@ -82,6 +108,8 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 		cfg_error(root, "%s", err);
 		return -1;
 	}
+	if (strcmp(opt->name, "list") == 0)
+		return on_list(root, section);
 	if (strcmp(opt->name, "limit") != 0)
 		return 0;
 	l = ruleset_limit(&reading.conf->rules, cfg_title(section));
@@ -121,7 +149,8 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	const cfg_opt_t end = CFG_END();
 	size_t n = 0;
 
-	for (const struct conf_word *w = conf_words; w->name != NULL && n < WORDS_MAX - SECTIONS_MAX; w++) {
+	for (const struct conf_word *w = conf_words;
+	     w->name != NULL && n < WORDS_MAX - SECTIONS_MAX; w++) {
 		const cfg_opt_t text = CFG_STR(w->name, NULL, CFGF_NODEFAULT);
 		const cfg_opt_t list = CFG_STR_LIST(w->name, NULL, CFGF_NODEFAULT);
 
@@ -130,12 +159,13 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	}
 	if (section[0] == '\0') {
 		static cfg_opt_t redis[WORDS_MAX], greylist[WORDS_MAX], limit[WORDS_MAX],
-		    known[WORDS_MAX];
+		    known[WORDS_MAX], list[WORDS_MAX];
 		const cfg_opt_t sections[] = {
 		    CFG_SEC("redis", redis, CFGF_NODEFAULT),
 		    CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
 		    CFG_SEC("known", known, CFGF_NODEFAULT),
 		    CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+		    CFG_SEC("list", list, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		    CFG_STR(END_OF_FILE, NULL, CFGF_NODEFAULT),
 		};
 
@@ -143,6 +173,7 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 		section_opts("greylist", greylist);
 		section_opts("known", known);
 		section_opts("limit", limit);
+		section_opts("list", list);
 		for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
 			opts[n++] = sections[i];
 	}
@@ -219,6 +250,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 		cfg_set_validate_func(cfg, path, on_value);
 	}
 	cfg_set_validate_func(cfg, "limit", on_section);
+	cfg_set_validate_func(cfg, "list", on_section);
 	cfg_set_validate_func(cfg, "greylist", on_section);
 	cfg_set_validate_func(cfg, "known", on_section);
 	reading.nerrors = 0;
@@ -285,7 +317,10 @@ conf_defaults(struct conf *c)
 	(void)socket_parse(DEFAULT_SOCKET, &c->socket, err, sizeof err);
 	c->socket_mode = DEFAULT_SOCKET_MODE;
 	c->zone_size = DEFAULT_ZONE_SIZE;
+	c->drain_timeout_us = DEFAULT_DRAIN_TIMEOUT;
 	c->exempt = netset_new();
+	c->lists = exceptions_new(0, 0);
+	listing_init(&c->list_words);
 }
 
 static bool
@@ -300,13 +335,22 @@ add_default_exempt(struct netset *set)
 	return true;
 }
 
+/* The public suffix list: that of the host (Debian's package publicsuffix), or what is built into
+ * libpsl if that is newer. */
+static void
+open_psl(struct conf *c)
+{
+	c->psl = psl_latest(NULL);
+	c->rules.psl = c->psl;
+}
+
 bool
 conf_read(struct conf *c, const char *file, FILE *errors)
 {
 	char err[LIMIT_ERR_MAX + LIMIT_NAME_MAX + 16];
 
 	conf_defaults(c);
-	if (c->exempt == NULL) {
+	if (c->exempt == NULL || c->lists == NULL) {
 		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
@@ -321,6 +365,13 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		return false;
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
+	open_psl(c);
+	if (!exceptions_seal(c->lists)) {
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
+		return false;
+	}
+	if (exceptions_count(c->lists) > 0)
+		c->rules.exceptions = c->lists;
 	if (!ruleset_finish(&c->rules, err, sizeof err)) {
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file != NULL ? file : "built-in", err);
 		return false;
@@ -355,6 +406,17 @@ print_limit(const struct limit *l, FILE *out)
 	fputc('\n', out);
 }
 
+static void
+print_list(const struct listed_entry *l, FILE *out)
+{
+	char who[WHO_TEXT_MAX];
+
+	fprintf(out, "list %s: %s", listed_who(l, who), list_action_name(l->says.action));
+	if (l->says.delay_us != 0)
+		fprintf(out, ", delay %lld s", (long long)(l->says.delay_us / USEC_PER_SEC));
+	fputc('\n', out);
+}
+
 void
 conf_print(const struct conf *c, FILE *out)
 {
@@ -371,8 +433,10 @@ conf_print(const struct conf *c, FILE *out)
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)
-		fprintf(out, "greylist: delay %lld s\n",
-		    (long long)(c->rules.greylist.delay_us / USEC_PER_SEC));
+		fprintf(out, "greylist: delay %lld s%s%s\n",
+		    (long long)(c->rules.greylist.delay_us / USEC_PER_SEC),
+		    c->rules.greylist.listed_only ? ", listed recipients only" : "",
+		    c->rules.greylist.accept_null_sender ? ", null sender accepted" : "");
 	else
 		fprintf(out, "greylist: off\n");
 	if (!ruleset_learns(&c->rules))
@@ -384,11 +448,33 @@ conf_print(const struct conf *c, FILE *out)
 		    (long long)c->rules.trust.messages,
 		    units_duration_text(c->rules.trust.over_us, over),
 		    units_duration_text(c->rules.trust.keep_us, keep));
+	if (c->rules.fold.delimiters[0] != '\0')
+		fprintf(out, "recipient-delimiter: %s\n", c->rules.fold.delimiters);
+	if (c->rules.fold.unwrap)
+		fprintf(out, "unwrap-senders: true\n");
+	for (unsigned i = 0; i < exceptions_count(c->lists); i++)
+		print_list(exceptions_at(c->lists, i), out);
+}
+
+void
+conf_store_mark(const struct conf *c, char out[CONF_STORE_MARK_MAX])
+{
+	if (!c->use_redis)
+		snprintf(out, CONF_STORE_MARK_MAX, "memory");
+	else
+		snprintf(out, CONF_STORE_MARK_MAX, "redis %s %d %d %s", c->redis.host,
+		    c->redis.port, c->redis.db, c->redis.prefix);
+	for (char *p = out; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20)
+			*p = '?';
 }
 
 void
 conf_free(struct conf *c)
 {
 	netset_free(&c->exempt);
+	psl_free(c->psl);
+	c->psl = NULL;
+	exceptions_free(&c->lists);
 	explicit_bzero(c->redis.password, sizeof c->redis.password);
 }

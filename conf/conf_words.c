@@ -9,7 +9,7 @@
 #include "conf_words.h"
 
 /* Beyond this a worker for each would only fight for the cores. */
-#define WORKERS_LIMIT ZONE_WORKERS_MAX
+#define WORKERS_LIMIT CONF_WORKERS_MAX
 /* Sendmail gives a milter 10 s; a quarter of a second for Redis keeps us far away from it. */
 #define REDIS_TIMEOUT_MIN (1 * USEC_PER_MSEC)
 #define REDIS_TIMEOUT_MAX (250 * USEC_PER_MSEC)
@@ -26,6 +26,10 @@ copy_text(char *out, size_t outlen, const char *value, char *err, size_t errlen)
 {
 	if (strlen(value) >= outlen)
 		return refuse(err, errlen, "too long");
+	/* it will be repeated in messages of one line */
+	for (const char *p = value; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return refuse(err, errlen, "holds a control character");
 	strcpy(out, value);
 	return true;
 }
@@ -109,6 +113,18 @@ SETTER(zone_size)
 	return true;
 }
 
+/* Beyond a day a session that nobody speaks in has long been given up by its MTA. */
+SETTER(drain_timeout)
+{
+	int64_t us;
+
+	UNUSED(title);
+	if (!units_duration(value, &us) || us > 86400 * USEC_PER_SEC)
+		return refuse(err, errlen, "must be a duration of at most 1d, such as 5m");
+	c->drain_timeout_us = us;
+	return true;
+}
+
 SETTER(verbose)
 {
 	UNUSED(title);
@@ -159,6 +175,28 @@ SETTER(exempt)
 		return refuse(err, errlen,
 		    "must be addresses or networks without host bits, such as \"192.0.2.0/24\"");
 	return netset_add(c->exempt, &n) || refuse(err, errlen, "out of memory");
+}
+
+SETTER(recipient_delimiter)
+{
+	/* what RFC 5321 allows without quotes, and no letter: a mistake would fold strangers */
+	size_t len = strspn(value, "!#$%&'*+-./=?^_`{|}~");
+
+	UNUSED(title);
+	if (value[len] != '\0' || len > FOLD_DELIMITERS_MAX) {
+		snprintf(err, errlen, "must be at most %d characters such as \"+\" or \"+-\"",
+		    FOLD_DELIMITERS_MAX);
+		return false;
+	}
+	strcpy(c->rules.fold.delimiters, value);
+	return true;
+}
+
+SETTER(unwrap_senders)
+{
+	UNUSED(title);
+	return units_bool(value, &c->rules.fold.unwrap) ||
+	    refuse(err, errlen, "must be true or false");
 }
 
 /* --- redis --------------------------------------------------------------------------------- */
@@ -319,6 +357,22 @@ SETTER(known_learn)
 	return units_bool(value, &c->rules.learn) || refuse(err, errlen, "must be true or false");
 }
 
+SETTER(grey_recipients)
+{
+	UNUSED(title);
+	c->rules.greylist.listed_only = strcmp(value, "listed") == 0;
+	return c->rules.greylist.listed_only || strcmp(value, "all") == 0 ||
+	    refuse(err, errlen, "must be all or listed");
+}
+
+SETTER(grey_null_sender)
+{
+	UNUSED(title);
+	c->rules.greylist.accept_null_sender = strcmp(value, "accept") == 0;
+	return c->rules.greylist.accept_null_sender || strcmp(value, "greylist") == 0 ||
+	    refuse(err, errlen, "must be greylist or accept");
+}
+
 /* --- limit NAME { ... } -------------------------------------------------------------------- */
 
 /* limit_set() knows the words of a limit, here and in Redis. */
@@ -339,6 +393,15 @@ set_limit_word(struct conf *c, const char *title, const char *word, const char *
 	return limit_set(l, word, value, err, errlen);
 }
 
+/* --- list "WHO" { ... } ------------------------------------------------------------------------ */
+
+/* listing_set() knows the words of an entry, here and in Redis. */
+static bool
+set_list_word(struct conf *c, const char *word, const char *value, char *err, size_t errlen)
+{
+	return listing_set(&c->list_words, word, value, err, errlen);
+}
+
 /* --- the tables ------------------------------------------------------------------------------ */
 
 const struct conf_word conf_words[] = {
@@ -350,6 +413,7 @@ const struct conf_word conf_words[] = {
     {"", "pid-file", set_pid_file, false},
     {"", "workers", set_workers, false},
     {"", "zone-size", set_zone_size, false},
+    {"", "drain-timeout", set_drain_timeout, false},
     {"", "verbose", set_verbose, false},
     {"", "mode", set_mode, false},
     {"", "refuse-at", set_refuse_at, false},
@@ -358,6 +422,8 @@ const struct conf_word conf_words[] = {
     {"", "network-v6", set_network_v6, false},
     {"", "exempt", set_exempt, true},
     {"", "trap-block", set_trap_block, false},
+    {"", "recipient-delimiter", set_recipient_delimiter, false},
+    {"", "unwrap-senders", set_unwrap_senders, false},
     {"redis", "url", set_redis_url, false},
     {"redis", "password-file", set_redis_password_file, false},
     {"redis", "timeout", set_redis_timeout, false},
@@ -374,6 +440,8 @@ const struct conf_word conf_words[] = {
     {"known", "over", set_known_over, false},
     {"known", "keep", set_known_keep, false},
     {"known", "learn", set_known_learn, false},
+    {"greylist", "recipients", set_grey_recipients, false},
+    {"greylist", "null-sender", set_grey_null_sender, false},
     {"limit", "count", NULL, false},
     {"limit", "per", NULL, false},
     {"limit", "for", NULL, false},
@@ -386,6 +454,8 @@ const struct conf_word conf_words[] = {
     {"limit", "action", NULL, false},
     {"limit", "reply", NULL, false},
     {"limit", "enabled", NULL, false},
+    {"list", "action", NULL, false},
+    {"list", "delay", NULL, false},
     {NULL, NULL, NULL, false},
 };
 
@@ -393,7 +463,9 @@ bool
 conf_word_set(struct conf *c, const struct conf_word *w, const char *title, const char *value,
     char *err, size_t errlen)
 {
-	if (w->set == NULL)
-		return set_limit_word(c, title, w->name, value, err, errlen);
-	return w->set(c, title, value, err, errlen);
+	if (w->set != NULL)
+		return w->set(c, title, value, err, errlen);
+	if (strcmp(w->section, "list") == 0)
+		return set_list_word(c, w->name, value, err, errlen);
+	return set_limit_word(c, title, w->name, value, err, errlen);
 }

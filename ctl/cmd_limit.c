@@ -12,6 +12,7 @@
 #include "ctl.h"
 
 #define HISTORY_SHOWN 20
+#define CHANGES_SHOWN 10 /* of one entry: an import makes thousands */
 #define HISTORY_MAX "1000"
 
 /* --- list ---------------------------------------------------------------------------------------- */
@@ -426,6 +427,7 @@ print_history(const struct ctl *c, const json_t *result)
 		puts("nothing has been changed with weirctl yet");
 	json_array_foreach(result, i, entry)
 	{
+		const json_t *changes = json_object_get(entry, "changes");
 		time_t at = (time_t)out_whole(entry, "time");
 		struct tm tm;
 		char when[32] = "?", by[100], reason[ENTRY_REASON_MAX + 1];
@@ -442,8 +444,11 @@ print_history(const struct ctl *c, const json_t *result)
 				out_width(c) > strlen(by) + 40 ? out_width(c) - strlen(by) - 31 : 9,
 				reason, sizeof reason));
 		putchar('\n');
-		json_array_foreach(json_object_get(entry, "changes"), k, change)
+		json_array_foreach(changes, k, change) if (k < CHANGES_SHOWN)
 		    print_change(c, change);
+		if (json_array_size(changes) > CHANGES_SHOWN)
+			printf(
+			    "      ... and %zu more\n", json_array_size(changes) - CHANGES_SHOWN);
 	}
 }
 
@@ -457,7 +462,8 @@ history(struct ctl *c)
 static int
 rollback(struct ctl *c, const char *to)
 {
-	const char *keys[] = {"generation", "history", "limits", "overrides", "lists", "format"};
+	const char *keys[] = {
+	    "generation", "history", "limits", "overrides", "lists", "format", "drain"};
 	char by[ENTRY_BY_MAX + 1], reason[ENTRY_REASON_MAX + 32], safe[128];
 	const char *args[] = {to, ctl_author(by), reason, HISTORY_MAX};
 	int64_t n, generation;
@@ -472,7 +478,7 @@ rollback(struct ctl *c, const char *to)
 	rules_free(&rules);
 	snprintf(reason, sizeof reason, "rollback to %s%s%s", to, c->reason[0] != '\0' ? ": " : "",
 	    c->reason);
-	r = ctl_eval(c, lua_rollback, 6, keys, 4, args);
+	r = ctl_eval(c, lua_rollback, 7, keys, 4, args);
 	if (r->type != REDIS_REPLY_ARRAY || r->elements < 1)
 		ctl_die(CTL_REFUSED, "redis: unexpected reply");
 	switch (r->element[0]->integer) {

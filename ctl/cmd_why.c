@@ -158,45 +158,6 @@ walk_step(struct ctl *c, const struct rules *r, const struct subject *s, const s
 	return a.now_us;
 }
 
-/* The exceptions that match the client, most telling first. */
-static json_t *
-exceptions_json(const struct rules *r, const struct subject *s)
-{
-	json_t *out = json_array();
-
-	if (r->overlay.format > OVERLAY_FORMAT)
-		return out;
-	for (int k = SECTION_OVERRIDES; k <= SECTION_LISTS; k++)
-		for (unsigned i = 0; i < r->overlay.n[k]; i++) {
-			const struct overlay_entry *e = &r->overlay.entries[k][i];
-			char text[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2], err[LIMIT_ERR_MAX], safe[400];
-			char words[ENTRY_WORDS_MAX + 1], name[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2];
-			struct entry_meta meta;
-			char *blank;
-			struct who w;
-
-			/* what is over, or cannot be used, does not count */
-			if (!entry_split(e->words, &meta, words, err, sizeof err) ||
-			    meta.until_us <= clock_real_us() ||
-			    !ruleset_check_entry(
-				&r->set, (enum overlay_section)k, e->name, words, err, sizeof err))
-				continue;
-			snprintf(text, sizeof text, "%s", e->name);
-			blank = k == SECTION_OVERRIDES ? strrchr(text, ' ') : NULL;
-			if (blank != NULL)
-				*blank = '\0';
-			if (!who_parse(text, &w, err, sizeof err) ||
-			    !who_matches(&w, &s->client, s->user))
-				continue;
-			out_safe(e->words, 390, safe, sizeof safe);
-			json_array_append_new(out,
-			    json_pack("{ss ss ss}", "section", section_name(k), "entry",
-				out_safe(e->name, sizeof name - 1, name, sizeof name), "words",
-				safe));
-		}
-	return out;
-}
-
 /* --- for people ------------------------------------------------------------------------------- */
 
 static void
@@ -285,16 +246,30 @@ print_greylist(const json_t *r, const json_t *grey)
 		    out_duration(wait_us, left));
 }
 
+/* Those that do not decide have a more specific one beside them. */
+static void
+print_lists(const struct ctl *c, const json_t *r)
+{
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach(json_object_get(r, "exceptions"), i, e)
+	    out_line(c, "%s%s: %s: %s%s", out_text(e, "section"),
+		strcmp(out_text(e, "from"), "file") == 0 ? " (file)" : "", out_text(e, "entry"),
+		json_is_false(json_object_get(e, "decides")) ? "(does not decide) " : "",
+		out_text(e, "words"));
+}
+
 static void
 print_why(const struct ctl *c, const json_t *r)
 {
-	const json_t *e, *grey = json_object_get(r, "greylist");
-	size_t i;
+	const json_t *grey = json_object_get(r, "greylist"),
+		     *entry = json_object_get(r, "greylist_entry");
 
 	out_colour(c, BOLD);
 	printf("%s\n", out_text(r, "client"));
 	out_colour(c, PLAIN);
-	for (i = 0; i < sizeof steps / sizeof steps[0] && steps[i].name != NULL; i++)
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0] && steps[i].name != NULL; i++)
 		print_verdict(
 		    c, steps[i].name, json_object_get(json_object_get(r, "next"), steps[i].name));
 	putchar('\n');
@@ -302,8 +277,11 @@ print_why(const struct ctl *c, const json_t *r)
 		print_counters(c, json_object_get(r, "counters"));
 	if (grey != NULL)
 		print_greylist(r, grey);
-	json_array_foreach(json_object_get(r, "exceptions"), i, e) out_line(
-	    c, "%s: %s: %s", out_text(e, "section"), out_text(e, "entry"), out_text(e, "words"));
+	else if (strcmp(out_text(entry, "words"), "action=no-greylist") == 0)
+		printf("greylisting: not asked, because of %s\n", out_text(entry, "who"));
+	if (out_text(r, "trap")[0] != '\0')
+		out_line(c, "the recipient is a trap: %s", out_text(r, "trap"));
+	print_lists(c, r);
 	if (out_text(r, "user")[0] != '\0')
 		out_line(c, "user %s: authenticated, and so no stranger", out_text(r, "user"));
 	else
@@ -371,7 +349,8 @@ cmd_why(struct ctl *c, int argc, char **argv)
 		now_us = now_us == 0 ? then_us : now_us;
 	}
 	f = step_facts(&s, &steps[1]);
-	json_object_set_new(out, "exceptions", exceptions_json(&r, &s));
+	json_object_set_new(out, "exceptions", why_lists(&r, &f));
+	why_greylist(&r, &f, out);
 	json_object_set(out, "ignored", r.ignored);
 	why_address(c, &r, &f, out);
 	why_pool(c, &r, &f, now_us != 0 ? now_us : clock_real_us(), out);

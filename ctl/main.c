@@ -30,12 +30,17 @@ static const struct command {
 	cmd_override},
     {"exempt", "WHO [for D]", "never limit or greylist this client", cmd_exempt},
     {"block", "WHO [for D]", "refuse this client with 421", cmd_block},
-    {"unlist", "WHO", "take exempt, block and overrides back", cmd_unlist},
-    {"lists", "", "exempt and blocked clients, overrides", cmd_lists},
-    {"why", "ADDRESS [sender S] [recipient R] [user U] [helo H]", "what would happen now, and why",
-	cmd_why},
+    {"greylist", "off WHO [for D]", "never greylist it", cmd_greylist},
+    {"greylist", "on RECIPIENT [delay=D] [for D]", "opt in, or a delay of its own", cmd_greylist},
+    {"trap", "RECIPIENT [for D]", "nobody writes there but spammers", cmd_trap},
+    {"unlist", "WHO", "take all of this back", cmd_unlist},
+    {"lists", "", "who is listed or overridden", cmd_lists},
+    {"import", "FORMAT FILE [-n] [for D]", "take another program's lists over", cmd_import},
+    {"why", "ADDRESS [name N] [sender S] [recipient R] [user U] [helo H]",
+	"what would happen now, and why", cmd_why},
     {"top", "[-n N] [by refused|COUNT]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
+    {"drain", "[NODE|all on|off [for D] [-w]]", "refuse new sessions for maintenance", cmd_drain},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
     {NULL, NULL, NULL, NULL},
@@ -55,7 +60,10 @@ usage(FILE *out)
 			fprintf(out, "  %-38s %s\n", left, k->help);
 	}
 	fprintf(out,
-	    "\nWHO is an address, a network, or user:NAME. D is a duration such as 2h.\n"
+	    "\nWHO is an address, a network, user:NAME, name:DOMAIN, sender:ADDRESS or\n"
+	    "recipient:ADDRESS; ADDRESS is ann@example.org, @example.org, @.example.org\n"
+	    "(below it) or ann@. D is a duration such as 2h. FORMAT is postgrey-clients,\n"
+	    "postgrey-recipients or milter-greylist.\n"
 	    "COUNT is connections, messages, recipients, rejected-recipients or bytes.\n"
 	    "weirctl(8) has examples.\n");
 }
@@ -141,6 +149,11 @@ main(int argc, char **argv)
 		return CTL_REFUSED;
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "-r: %s", err);
+	if (url == NULL && !c.conf.use_redis && strcmp(argv[optind], "drain") == 0)
+		ctl_die(CTL_USAGE,
+		    "no redis section in %s: without Redis SIGUSR1 to weir-milter's master (its "
+		    "pid-file) drains this host, SIGUSR2 ends that; or say -r",
+		    file != NULL ? file : "the (missing) configuration");
 	if (url == NULL && !c.conf.use_redis)
 		ctl_die(CTL_USAGE, "no redis section in %s: say -r redis://HOST or -r unix:/PATH",
 		    file != NULL ? file : "the (missing) configuration");

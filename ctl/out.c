@@ -74,6 +74,19 @@ out_duration(int64_t us, char out[32])
 }
 
 const char *
+out_listing(const struct listing *l, char out[64])
+{
+	char delay[UNITS_TEXT_MAX];
+
+	if (l->delay_us != 0)
+		snprintf(out, 64, "action=%s delay=%s", list_action_name(l->action),
+		    units_duration_text(l->delay_us, delay));
+	else
+		snprintf(out, 64, "action=%s", list_action_name(l->action));
+	return out;
+}
+
+const char *
 out_figure(double n, bool bytes, char out[32])
 {
 	static const char units[] = " kMG";

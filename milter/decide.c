@@ -89,7 +89,10 @@ decide_connect(struct worker *w, struct session *s, const struct addr *client, c
 {
 	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;
-	bool asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
+	bool asked;
+
+	s->drain = zone_drain_until(w->zone) > clock_real_us();
+	asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
 
 	return decide(w, s, STAGE_CONNECT, "", r, &q, asked);
 }
@@ -109,8 +112,8 @@ decide_mail(
 }
 
 enum next
-decide_rcpt(struct worker *w, struct session *s, const char *recipient, bool rejected,
-    const char *queue_id)
+decide_rcpt(
+    struct worker *w, struct session *s, const char *recipient, bool rejected, const char *queue_id)
 {
 	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;

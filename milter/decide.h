@@ -16,8 +16,8 @@ struct plan_steps decide_steps(struct worker *w);
 /* Arguments as of session.h. */
 enum next decide_connect(struct worker *w, struct session *s, const struct addr *client,
     const char *name, bool confirmed);
-enum next decide_mail(struct worker *w, struct session *s, const char *sender, const char *user,
-    int64_t bytes);
+enum next decide_mail(
+    struct worker *w, struct session *s, const char *sender, const char *user, int64_t bytes);
 enum next decide_rcpt(struct worker *w, struct session *s, const char *recipient, bool rejected,
     const char *queue_id);
 enum next decide_eom(struct worker *w, struct session *s);

@@ -15,6 +15,7 @@
 #include "decide.h"
 #include "engine.h"
 #include "log.h"
+#include "weir/pool.h"
 
 /* libmilter's callbacks have no context for the process; set once before smfi_main(). */
 static struct worker *worker;
@@ -83,7 +84,8 @@ ask_macros(SMFICTX *ctx, const struct plan_steps *want)
 	    {SMFIM_CONNECT, want->name ? "{client_resolve}" : MACROS_NONE},
 	    {SMFIM_HELO, MACROS_NONE},
 	    {SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
-	    {SMFIM_ENVRCPT, want->rejected ? "i {rcpt_mailer}" : "i"}, /* queue id for the log */
+	    /* queue id for the log */
+	    {SMFIM_ENVRCPT, want->rejected ? "i {rcpt_mailer} {rcpt_host}" : "i"},
 	    {SMFIM_DATA, MACROS_NONE},
 	    {SMFIM_EOH, MACROS_NONE},
 	    {SMFIM_EOM, MACROS_NONE},
@@ -111,11 +113,13 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned 
 	s = malloc(sizeof *s);
 	if (s == NULL)
 		return SMFIS_CONTINUE; /* every callback lives without a session, too */
-	worker_session_id(worker, id);
+	if (smfi_setpriv(ctx, s) != MI_SUCCESS) {
+		free(s);
+		return SMFIS_CONTINUE;
+	}
+	worker_session_begin(worker, id);
 	session_init(s, id, want);
 	s->engine = *out_steps;
-	if (smfi_setpriv(ctx, s) != MI_SUCCESS)
-		free(s);
 	return SMFIS_CONTINUE;
 }
 
@@ -128,7 +132,11 @@ on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *sa)
 	if (s == NULL)
 		return SMFIS_ACCEPT;
 	(void)addr_from_sockaddr(sa, &client);
-	return obey(ctx, s, decide_connect(worker, s, &client, name != NULL ? name : "", false));
+	if (name == NULL)
+		name = "";
+	return obey(ctx, s,
+	    decide_connect(
+		worker, s, &client, name, name_confirmed(name, macro(ctx, "{client_resolve}"))));
 }
 
 static sfsistat
@@ -171,13 +179,16 @@ static sfsistat
 on_rcpt(SMFICTX *ctx, char **argv)
 {
 	struct session *s = smfi_getpriv(ctx);
+	/* both MTAs name this mailer for a recipient that they refuse (SMFIP_RCPT_REJ) */
+	bool rejected = strcmp(macro(ctx, "{rcpt_mailer}"), "error") == 0;
 
 	if (s == NULL || argv[0] == NULL)
 		return SMFIS_CONTINUE;
-	/* both MTAs name this mailer for a recipient that they refuse (SMFIP_RCPT_REJ) */
-	return obey(ctx, s,
-	    decide_rcpt(worker, s, argv[0], strcmp(macro(ctx, "{rcpt_mailer}"), "error") == 0,
-		macro(ctx, "i")));
+	/* ... and its enhanced code as the host. Who is told to come back (DNS did not answer,
+	 * another greylist) has guessed nothing, and does not hear us. */
+	if (rejected && macro(ctx, "{rcpt_host}")[0] == '4')
+		return SMFIS_CONTINUE;
+	return obey(ctx, s, decide_rcpt(worker, s, argv[0], rejected, macro(ctx, "i")));
 }
 
 /* What the MTA waits for after a piece of a message. */
@@ -230,6 +241,7 @@ on_close(SMFICTX *ctx)
 	decide_close(worker, s);
 	(void)smfi_setpriv(ctx, NULL);
 	free(s);
+	worker_session_end(worker);
 	return SMFIS_CONTINUE;
 }
 
@@ -263,5 +275,6 @@ engine_run(struct worker *w, int listen_fd)
 		    conn);
 		return false;
 	}
+	worker_ready(w);
 	return smfi_main() == MI_SUCCESS;
 }

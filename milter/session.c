@@ -22,6 +22,7 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 	f->name = s->name_confirmed ? s->name : "";
 	f->user = s->user;
 	f->helo = s->helo;
+	f->drain = s->drain;
 	f->message_counted = s->message_counted;
 	f->greylist_done = s->greylist_known || s->greylist_message;
 	f->sender = s->sender;
@@ -119,6 +120,9 @@ static enum next
 tell_at_connect(struct session *s, const struct ruleset *r, const struct verdict *v)
 {
 	if (v->action == DO_REFUSE && !r->refuse_at_helo)
+		return NEXT_REPLY;
+	/* no text of ours is worth the work of a session on a host that is to be left alone */
+	if (v->reason == REASON_DRAIN)
 		return NEXT_REPLY;
 	/* The MTA was not asked for a later step (the limit is younger than this session): what
 	 * cannot be said must not be done either. */

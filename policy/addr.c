@@ -35,19 +35,22 @@ addr_from_v6(const uint8_t b[16], struct addr *out)
 bool
 addr_from_sockaddr(const struct sockaddr *sa, struct addr *out)
 {
+	sa_family_t family;
+
 	memset(out, 0, sizeof *out);
 	if (sa == NULL)
 		return false;
-	if (sa->sa_family == AF_INET) {
+	/* copied, all of it: libmilter hands out pointers of any alignment */
+	memcpy(&family, (const char *)sa + offsetof(struct sockaddr, sa_family), sizeof family);
+	if (family == AF_INET) {
 		struct sockaddr_in sin;
 
-		/* copied: libmilter hands out pointers of any alignment */
 		memcpy(&sin, sa, sizeof sin);
 		out->family = ADDR_V4;
 		memcpy(out->b, &sin.sin_addr, 4);
 		return true;
 	}
-	if (sa->sa_family == AF_INET6) {
+	if (family == AF_INET6) {
 		struct sockaddr_in6 sin6;
 
 		memcpy(&sin6, sa, sizeof sin6);

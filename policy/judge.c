@@ -23,6 +23,7 @@ reason_name(enum reason r)
 	    [REASON_OK] = "ok",
 	    [REASON_EXEMPT] = "exempt",
 	    [REASON_BLOCKED] = "blocked",
+	    [REASON_DRAIN] = "drain",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
 	    [REASON_QUOTA] = "quota",
@@ -123,13 +124,18 @@ judge(
 {
 	struct verdict v = {.action = DO_ACCEPT, .reason = REASON_OK, .enforced = !r->observe};
 
-	if (ruleset_exempt(r, &f->client, f->user)) {
+	if (ruleset_exempt(r, f)) {
 		v.reason = REASON_EXEMPT;
 		return v;
 	}
-	if (ruleset_blocked(r, &f->client, f->user)) {
+	if (ruleset_blocked(r, f)) {
 		v.reason = REASON_BLOCKED;
 		say(&v, &r->block_reply);
+		return v;
+	}
+	if (plan_drained(r, f)) {
+		v.reason = REASON_DRAIN;
+		say(&v, &r->drain_reply);
 		return v;
 	}
 	if (q == NULL)

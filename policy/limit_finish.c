@@ -101,8 +101,8 @@ within_bounds(const struct limit *l, char *err, size_t errlen)
 			: "figures end at 1000000000, ladder included",
 		    NULL);
 	if (limit_drain_us(l) >= UNITS_DURATION_MAX)
-		return err_set(err, errlen,
-		    "at this rate the burst would take over a year to drain", NULL);
+		return err_set(
+		    err, errlen, "at this rate the burst would take over a year to drain", NULL);
 	return true;
 }
 
@@ -144,7 +144,8 @@ limit_ceiling(const struct limit *l)
 int64_t
 limit_drain_us(const struct limit *l)
 {
-	int64_t full = l->burst * MICRO * (l->strict || l->count == COUNT_REJECTED ? STRICT_BURSTS : 1);
+	int64_t full =
+	    l->burst * MICRO * (l->strict || l->count == COUNT_REJECTED ? STRICT_BURSTS : 1);
 
 	if (l->quota != 0)
 		return l->window_us;

@@ -18,6 +18,7 @@ section_name(enum overlay_section s)
 	    [SECTION_LIMITS] = "limits",
 	    [SECTION_OVERRIDES] = "overrides",
 	    [SECTION_LISTS] = "lists",
+	    [SECTION_DRAIN] = "drain",
 	};
 
 	return names[s];
@@ -62,6 +63,16 @@ read_limit(const struct ruleset *r, const char *field, const char *words, struct
 	return ruleset_ladders_fit(r, out) || err_set(err, errlen, LADDERS_TOO_WIDE, NULL);
 }
 
+/* Field by field: between two fields of a rung lies a byte of nothing. */
+static bool
+same_ladder(const struct limit *a, const struct limit *b)
+{
+	for (unsigned i = 0; i < a->nrungs && i < b->nrungs; i++)
+		if (a->rungs[i].bits != b->rungs[i].bits || a->rungs[i].times != b->rungs[i].times)
+			return false;
+	return a->nrungs == b->nrungs;
+}
+
 /* "WHO NAME". What a limit counts, and per what, is the same for all. */
 static bool
 read_override(const struct ruleset *r, const char *field, const char *words, struct who *who,
@@ -77,6 +88,9 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 	text[blank - field] = '\0';
 	if (!who_parse(text, who, err, errlen))
 		return false;
+	if (who->kind != WHO_NET && who->kind != WHO_USER)
+		return err_set(
+		    err, errlen, "limits are overridden for addresses, networks and users", NULL);
 	/* the name goes into the sentence, and may be any bytes */
 	if (!limit_name_valid(blank + 1))
 		return err_set(err, errlen, "not a limit's name ([a-z0-9-], at most 32)", NULL);
@@ -88,32 +102,60 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 		return false;
 	if (out->count != l->count || out->per != l->per)
 		return err_set(err, errlen, "an override cannot change count or per", NULL);
-	if (out->nrungs != l->nrungs ||
-	    memcmp(out->rungs, l->rungs, l->nrungs * sizeof l->rungs[0]) != 0)
+	/* whether pools are asked for hangs on the limits themselves; and WHO says whom it is for */
+	if (out->whom != l->whom || out->nnets != l->nnets ||
+	    memcmp(out->nets, l->nets, l->nnets * sizeof l->nets[0]) != 0)
+		return err_set(err, errlen, "an override cannot change for", NULL);
+	if (!same_ladder(out, l))
 		return err_set(err, errlen, "an override cannot change the ladder", NULL);
-	if (who->is_user && limit_at_connect(out))
+	if (who->kind == WHO_USER && limit_at_connect(out))
 		return err_set(err, errlen,
 		    "at connect nobody is authenticated yet: override it for an address", NULL);
 	return true;
 }
 
+/* Words that are "action=VALUE" and nothing else. */
 static bool
-read_listed(const char *field, const char *words, struct who *who, enum listed *what, char *err,
+only_action(const char *words, char *value, size_t valuelen)
+{
+	char key[16];
+
+	return entry_next(&words, key, sizeof key, value, valuelen) && *words == '\0' &&
+	    strcmp(key, "action") == 0;
+}
+
+static bool
+read_listed(const char *field, const char *words, struct who *who, struct listing *says, char *err,
     size_t errlen)
 {
-	char key[16], value[16];
+	return who_parse(field, who, err, errlen) && listing_parse(words, who, says, err, errlen);
+}
 
-	if (!who_parse(field, who, err, errlen))
-		return false;
-	if (!entry_next(&words, key, sizeof key, value, sizeof value) || *words != '\0' ||
-	    strcmp(key, "action") != 0)
-		return err_set(err, errlen, "must be action=exempt or action=block", NULL);
-	if (strcmp(value, "exempt") == 0)
-		*what = LISTED_EXEMPT;
-	else if (strcmp(value, "block") == 0)
-		*what = LISTED_BLOCKED;
-	else
-		return err_set(err, errlen, "must be action=exempt or action=block", NULL);
+/* What a name in random hex, and the dot before it, add to the host's. */
+#define NODE_TAIL 9
+
+bool
+drain_concerns(const char *name, const char *node)
+{
+	size_t len = strlen(name), all = strlen(node);
+
+	if (strcmp(name, DRAIN_ALL) == 0 || strcmp(name, node) == 0)
+		return true;
+	return len > 0 && len + NODE_TAIL == all && strncmp(name, node, len) == 0 &&
+	    node[len] == '.';
+}
+
+static bool
+read_drain(const char *field, const char *words, char *err, size_t errlen)
+{
+	size_t len =
+	    strspn(field, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-");
+	char value[16];
+
+	if (len == 0 || len > RULESET_NODE_MAX || field[len] != '\0')
+		return err_set(err, errlen, "not the name of a node or a host", NULL);
+	if (!only_action(words, value, sizeof value) || strcmp(value, "drain") != 0)
+		return err_set(err, errlen, "must be action=drain", NULL);
 	return true;
 }
 
@@ -123,6 +165,7 @@ struct build {
 	struct ruleset *out;
 	int64_t now_us;
 	bool temporaries; /* of the limits: which pass this is */
+	int64_t until_us; /* of the entry at hand */
 };
 
 static bool
@@ -131,8 +174,8 @@ apply_words(struct build *b, enum overlay_section s, const char *name, const cha
 {
 	struct ruleset *r = b->out;
 	struct limit limit, *slot;
+	struct listing says;
 	struct who who;
-	enum listed what;
 
 	switch (s) {
 	case SECTION_LIMITS:
@@ -147,9 +190,15 @@ apply_words(struct build *b, enum overlay_section s, const char *name, const cha
 		exceptions_add_override(r->exceptions, &who, &limit);
 		return true;
 	case SECTION_LISTS:
-		if (!read_listed(name, words, &who, &what, err, errlen))
+		if (!read_listed(name, words, &who, &says, err, errlen))
 			return false;
-		exceptions_add_listed(r->exceptions, &who, what);
+		exceptions_add_listed(r->exceptions, &who, &says);
+		return true;
+	case SECTION_DRAIN:
+		if (!read_drain(name, words, err, errlen))
+			return false;
+		if (drain_concerns(name, r->node) && b->until_us > r->drain_until_us)
+			r->drain_until_us = b->until_us;
 		return true;
 	case SECTIONS:
 		break;
@@ -169,6 +218,7 @@ apply(struct build *b, enum overlay_section s, const char *name, const char *tex
 		return false;
 	if (meta.until_us <= b->now_us)
 		return true;
+	b->until_us = meta.until_us;
 	if (!apply_words(b, s, name, words, err, errlen))
 		return false;
 	if (meta.until_us < b->out->valid_until_us)
@@ -205,25 +255,61 @@ ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now
     struct ruleset *out, ruleset_reject *reject, void *ctx)
 {
 	struct build b = {.out = out, .now_us = now_us};
+	bool understood = o->format <= OVERLAY_FORMAT;
+	unsigned overrides = understood ? o->n[SECTION_OVERRIDES] : 0;
+	unsigned listed =
+	    exceptions_count(base->exceptions) + (understood ? o->n[SECTION_LISTS] : 0);
 
 	*out = *base;
 	memcpy(out->generation, o->generation, sizeof out->generation);
 	out->exceptions = NULL;
-	if (o->format > OVERLAY_FORMAT)
-		return true;
-	if (o->n[SECTION_OVERRIDES] > 0 || o->n[SECTION_LISTS] > 0) {
-		out->exceptions = exceptions_new(o->n[SECTION_OVERRIDES], o->n[SECTION_LISTS]);
+	out->drain_until_us = 0;
+	if (overrides + listed > 0) {
+		out->exceptions = exceptions_new(overrides, listed);
 		if (out->exceptions == NULL)
 			return false;
+		exceptions_add_file(out->exceptions, base->exceptions);
 	}
-	apply_section(&b, o, SECTION_LIMITS, reject, ctx);
-	b.temporaries = true;
-	apply_section(&b, o, SECTION_LIMITS, reject, ctx);
-	apply_section(&b, o, SECTION_OVERRIDES, reject, ctx);
-	apply_section(&b, o, SECTION_LISTS, reject, ctx);
-	if (out->exceptions != NULL)
-		exceptions_seal(out->exceptions);
+	if (understood) {
+		apply_section(&b, o, SECTION_LIMITS, reject, ctx);
+		b.temporaries = true;
+		apply_section(&b, o, SECTION_LIMITS, reject, ctx);
+		apply_section(&b, o, SECTION_OVERRIDES, reject, ctx);
+		apply_section(&b, o, SECTION_LISTS, reject, ctx);
+		apply_section(&b, o, SECTION_DRAIN, reject, ctx);
+	}
+	if (out->exceptions == NULL || exceptions_seal(out->exceptions))
+		return true;
+	ruleset_deinit(out);
+	return false;
+}
+
+bool
+overlay_is_whole(const struct overlay *o)
+{
+	for (int s = 0; s < SECTIONS; s++)
+		if (o->total[s] != o->n[s])
+			return false;
 	return true;
+}
+
+const char *
+overlay_words(const struct overlay *o, enum overlay_section s, const char *name)
+{
+	unsigned low = 0, high = o->n[s];
+
+	while (low < high) {
+		unsigned mid = low + (high - low) / 2;
+		int c = strcmp(name, o->entries[s][mid].name);
+
+		if (c == 0)
+			return o->entries[s][mid].words;
+		if (c < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return NULL;
 }
 
 bool
@@ -231,8 +317,8 @@ ruleset_check_entry(const struct ruleset *r, enum overlay_section s, const char 
     const char *words, char *err, size_t errlen)
 {
 	struct limit limit;
+	struct listing says;
 	struct who who;
-	enum listed what;
 
 	switch (s) {
 	case SECTION_LIMITS:
@@ -240,7 +326,9 @@ ruleset_check_entry(const struct ruleset *r, enum overlay_section s, const char 
 	case SECTION_OVERRIDES:
 		return read_override(r, name, words, &who, &limit, err, errlen);
 	case SECTION_LISTS:
-		return read_listed(name, words, &who, &what, err, errlen);
+		return read_listed(name, words, &who, &says, err, errlen);
+	case SECTION_DRAIN:
+		return read_drain(name, words, err, errlen);
 	case SECTIONS:
 		break;
 	}

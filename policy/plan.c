@@ -4,11 +4,7 @@
 #include <string.h>
 
 #include "weir/request.h"
-#include "weir/units.h"
-
-/* A record outlives its buckets by this much at least, so that an administrator who looks into
- * Redis still finds the client that was refused a while ago. */
-#define RECORD_TTL_MIN (3600 * USEC_PER_SEC)
+#include "record.h"
 
 const char *
 stage_name(enum stage s)
@@ -24,220 +20,15 @@ stage_name(enum stage s)
 	return names[s];
 }
 
-/* --- text in keys -------------------------------------------------------------------------- */
-
-static unsigned char
-lower(char c)
-{
-	return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
-}
-
-/* FNV-1a: only tells over-long addresses apart; who makes two collide harms himself. */
-static uint64_t
-text_hash(const char *s)
-{
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *s != '\0'; s++)
-		h = (h ^ lower(*s)) * UINT64_C(0x100000001b3);
-	return h;
-}
-
-static char
-hex_digit(unsigned v)
-{
-	return "0123456789abcdef"[v & 15];
-}
-
-/* Lower case, and %XX for all that could confuse a key, a person or a log. Returns the end. */
-static char *
-text_part(char *out, const char *s)
-{
-	char *start = out, *end = out + TEXT_PART_MAX;
-	const char *whole = s;
-
-	if (*s == '\0') {
-		strcpy(out, "<>");
-		return out + 2;
-	}
-	for (; *s != '\0' && out + 3 <= end; s++) {
-		unsigned char c = lower(*s);
-
-		if (c > 0x20 && c < 0x7f && c != '%' && c != '{' && c != '}')
-			*out++ = (char)c;
-		else {
-			*out++ = '%';
-			*out++ = hex_digit(c >> 4);
-			*out++ = hex_digit(c);
-		}
-	}
-	if (*s != '\0') {
-		uint64_t h = text_hash(whole);
-
-		out = start + TEXT_PART_MAX - 17;
-		*out++ = '~';
-		for (int shift = 60; shift >= 0; shift -= 4)
-			*out++ = hex_digit((unsigned)(h >> shift));
-	}
-	*out = '\0';
-	return out;
-}
-
-/* --- record keys --------------------------------------------------------------------------- */
-
-/* The bits that make one "address" or "network" of the client's family. */
-static unsigned
-mask_bits(const struct ruleset *r, enum limit_per kind, const struct addr *client)
-{
-	if (client->family == ADDR_V4)
-		return kind == PER_ADDRESS ? 32 : r->network_v4;
-	return kind == PER_ADDRESS ? r->address_v6 : r->network_v6;
-}
-
-/* What one site of the world is given (RFC 6177). The tag of every key of an IPv6 client, so that
- * a ladder, which may come and go, changes no key. */
-#define SITE_BITS 48
-
-static unsigned
-tag_bits(const struct ruleset *r, const struct addr *client)
-{
-	unsigned address = mask_bits(r, PER_ADDRESS, client);
-	unsigned bits = mask_bits(r, PER_NETWORK, client);
-
-	if (address < bits)
-		bits = address;
-	return client->family == ADDR_V6 && SITE_BITS < bits ? SITE_BITS : bits;
-}
-
-/* "{TAG}" or "{TAG}:TEXT" of the client's network of `own` bits; both parts are at most
- * NET_TEXT_MAX, so it always fits. */
-static void
-client_key(const struct ruleset *r, unsigned own, const struct addr *client, char out[NET_KEY_MAX])
-{
-	char tag[NET_TEXT_MAX], text[NET_TEXT_MAX];
-	unsigned bits = tag_bits(r, client);
-	struct net n;
-
-	n = net_of(client, bits < own ? bits : own);
-	net_format(&n, tag);
-	n = net_of(client, own);
-	net_format(&n, text);
-	strcpy(out, "{");
-	strcat(out, tag);
-	strcat(out, "}");
-	if (strcmp(tag, text) != 0) {
-		strcat(out, ":");
-		strcat(out, text);
-	}
-}
-
-/* One life time for all that is kept in a record, whichever limit writes it: the longest. */
-static int64_t
-record_ttl(const struct ruleset *r, enum limit_per kind)
-{
-	int64_t ttl = RECORD_TTL_MIN;
-
-	if (kind == PER_POOL && r->greylist.enabled && r->greylist.keep_us > ttl)
-		ttl = r->greylist.keep_us;
-	if (kind == PER_POOL && ruleset_learns(r) && 2 * r->trust.keep_us > ttl)
-		ttl = 2 * r->trust.keep_us;
-	for (unsigned i = 0; i < r->nlimits; i++)
-		if (r->limits[i].enabled && r->limits[i].per == kind &&
-		    limit_drain_us(&r->limits[i]) > ttl)
-			ttl = limit_drain_us(&r->limits[i]);
-	if (exceptions_drain_us(r->exceptions, kind) > ttl)
-		ttl = exceptions_drain_us(r->exceptions, kind);
-	return ttl;
-}
-
-void
-plan_client_record(
-    const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out)
-{
-	out->kind = kind;
-	if (kind == PER_ALL)
-		strcpy(out->key, "{all}");
-	else
-		client_key(r, mask_bits(r, kind, client), client, out->key);
-	out->ttl_us = record_ttl(r, kind);
-}
-
-static void
-mailbox_key(const char *text, char out[MAILBOX_KEY_MAX])
-{
-	out[0] = '{';
-	strcpy(text_part(out + 1, text), "}");
-}
-
-/* What stands behind the last '@'; "" when there is none. */
-static const char *
-domain_of(const char *address)
-{
-	const char *at = strrchr(address, '@');
-
-	return at != NULL ? at + 1 : "";
-}
-
-bool
-plan_record(const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out)
-{
-	const char *text = "";
-
-	switch (kind) {
-	case PER_ADDRESS:
-	case PER_NETWORK:
-	case PER_ALL:
-	case PER_POOL:
-	case PERS:
-		plan_client_record(r, kind, &f->client, out);
-		return true;
-	case PER_USER:
-		text = f->user;
-		break;
-	case PER_SENDER:
-		text = f->sender[0] != '\0' ? f->sender : "<>";
-		break;
-	case PER_SENDER_DOMAIN:
-		text = domain_of(f->sender);
-		break;
-	case PER_RECIPIENT:
-		text = f->recipient;
-		break;
-	case PER_RECIPIENT_DOMAIN:
-		text = domain_of(f->recipient);
-		break;
-	case PER_HELO:
-		text = f->helo;
-		break;
-	}
-	if (text[0] == '\0')
-		return false;
-	out->kind = kind;
-	mailbox_key(text, out->key);
-	out->ttl_us = record_ttl(r, kind);
-	return true;
-}
+/* --- records ----------------------------------------------------------------------------- */
 
 #define NO_RECORD UINT8_MAX
 
-/* The index of the record of this kind, made at its first use. */
+/* The index of the record of an IPv6 client's network of so many bits, made at its first use: of
+ * its "network", or of a ladder's. Where both are as wide they are one, or a session would be
+ * counted twice in it. */
 static uint8_t
-request_record(
-    const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
-{
-	/* of the client's networks the first is the one of its kind, the others are rungs */
-	for (unsigned i = 0; i < q->nrecords; i++)
-		if (q->records[i].kind == kind && q->bits[i] == 0)
-			return (uint8_t)i;
-	if (!plan_record(r, kind, f, &q->records[q->nrecords]))
-		return NO_RECORD;
-	q->bits[q->nrecords] = 0;
-	return (uint8_t)q->nrecords++;
-}
-
-/* The same for a wider network of a ladder. */
-static uint8_t
-rung_record(const struct ruleset *r, const struct facts *f, unsigned bits, struct request *q)
+network_record(const struct ruleset *r, const struct facts *f, unsigned bits, struct request *q)
 {
 	struct record *new = &q->records[q->nrecords];
 
@@ -247,11 +38,27 @@ rung_record(const struct ruleset *r, const struct facts *f, unsigned bits, struc
 	if (q->nrecords == REQUEST_RECORDS_MAX)
 		return NO_RECORD; /* not with a ruleset whose ladders fit */
 	new->kind = PER_NETWORK;
-	client_key(r, bits, &f->client, new->key);
+	record_net_key(r, bits, &f->client, new->key);
 	new->ttl_us = record_ttl(r, PER_ADDRESS);
 	if (record_ttl(r, PER_NETWORK) > new->ttl_us)
 		new->ttl_us = record_ttl(r, PER_NETWORK);
 	q->bits[q->nrecords] = (uint8_t)bits;
+	return (uint8_t)q->nrecords++;
+}
+
+/* The same of the record of this kind. */
+static uint8_t
+request_record(
+    const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
+{
+	if (kind == PER_NETWORK && f->client.family == ADDR_V6)
+		return network_record(r, f, record_bits(r, kind, &f->client), q);
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (q->records[i].kind == kind && q->bits[i] == 0)
+			return (uint8_t)i;
+	if (!plan_record(r, kind, f, &q->records[q->nrecords]))
+		return NO_RECORD;
+	q->bits[q->nrecords] = 0;
 	return (uint8_t)q->nrecords++;
 }
 
@@ -338,20 +145,21 @@ add_hit(struct request *q, const struct limit *l, struct cost cost, unsigned tim
 		q->hits[q->nhits - 1].cost = limit_ceiling(l) * times + 1;
 }
 
-/* A HELO, a login are those of the last command before; at connect there is none, and a limit
- * per such has no record. */
+/* Before MAIL only the client is known; a sender that has not been said is not the null sender. A
+ * HELO, a login are those of the last command before; without one a limit per such has no record. */
 static void
 plan_limit(const struct ruleset *r, const struct facts *f, const struct limit *l, struct request *q)
 {
 	struct cost cost = limit_cost(l, f);
 
-	if (!l->enabled || cost.things <= 0 || !limit_is_for(l, f))
+	if (!l->enabled || cost.things <= 0 || !limit_is_for(l, f) ||
+	    (f->stage < STAGE_MAIL && !limit_per_is_client(l->per)))
 		return;
 	add_hit(q, l, cost, 1, request_record(r, f, l->per, q));
 	for (unsigned i = 0; i < l->nrungs && f->client.family == ADDR_V6; i++)
-		if (l->rungs[i].bits < mask_bits(r, l->per, &f->client))
+		if (l->rungs[i].bits < record_bits(r, l->per, &f->client))
 			add_hit(q, l, cost, l->rungs[i].times,
-			    rung_record(r, f, l->rungs[i].bits, q));
+			    network_record(r, f, l->rungs[i].bits, q));
 }
 
 static void
@@ -360,8 +168,8 @@ plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 	/* always first: it keeps the client's totals and its last refusal, whatever is charged */
 	(void)request_record(r, f, PER_ADDRESS, q);
 	for (unsigned i = 0; i < r->nlimits; i++)
-		plan_limit(r, f,
-		    exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user), q);
+		plan_limit(
+		    r, f, exceptions_limit(r->exceptions, &r->limits[i], &f->client, f->user), q);
 }
 
 /* --- the pool ------------------------------------------------------------------------------ */
@@ -373,13 +181,16 @@ plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
 	struct pool_question *p = &q->pool;
 
 	/* who is authenticated is known by himself, and earns nothing for his address */
-	if (f->stage == STAGE_EOM || f->user[0] != '\0')
+	if (f->user[0] != '\0')
 		return;
 	p->event = TRUST_LOOK;
 	if (f->stage == STAGE_RCPT && f->rejected)
 		p->event = TRUST_REJECTED;
 	else if (f->stage == STAGE_RCPT && !f->message_counted)
 		p->event = TRUST_MESSAGE;
+	/* also when the MTA refuses it: nobody has a trap's mailbox */
+	if (f->stage == STAGE_RCPT && exceptions_trap(r->exceptions, f->recipient))
+		p->block_us = r->trap_us;
 	p->asked = ruleset_needs_trust(r) || (p->event != TRUST_LOOK && ruleset_learns(r));
 	if (!p->asked)
 		return;
@@ -413,29 +224,44 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
 	struct grey_question *ask = &q->grey;
+	int64_t delay_us;
 	char *p;
 
 	if (!g->enabled || f->stage != STAGE_RCPT || f->rejected || f->user[0] != '\0' ||
-	    f->greylist_done || free_recipient(f->recipient))
+	    f->greylist_done || (g->accept_null_sender && f->sender[0] == '\0') ||
+	    free_recipient(f->recipient))
 		return;
+	switch (exceptions_greylist(r->exceptions, f, &delay_us)) {
+	case GREY_WISH_OFF:
+		return;
+	case GREY_WISH_NONE:
+		if (g->listed_only)
+			return;
+		break;
+	case GREY_WISH_ON:
+		break;
+	}
 	ask->asked = true;
 	ask->embargo = g->embargo;
 	ask->embargo_us = g->embargo_us;
 	ask->correspondents = g->correspondents && f->sender[0] != '\0';
 	if (ask->correspondents)
-		mailbox_key(f->sender, ask->sender);
+		record_mailbox_key(f->sender, ask->sender);
 	ask->observed = r->observe;
 	ask->when_down = g->hold_when_down;
 	ask->record = request_record(r, f, PER_POOL, q);
-	ask->delay_us = g->delay_us;
+	ask->delay_us = delay_us != 0 ? delay_us : g->delay_us;
+	/* the file's window goes with the file's delay; one of the recipient's own may be longer */
 	ask->window_us = g->window_us;
+	if (ask->window_us < ask->delay_us + GREY_WINDOW_SLACK)
+		ask->window_us = ask->delay_us + GREY_WINDOW_SLACK;
 	ask->keep_us = g->keep_us;
 	strcpy(ask->key, q->records[ask->record].key);
 	p = ask->key + strlen(ask->key);
 	*p++ = ' ';
-	p = text_part(p, f->sender);
+	p = record_text(p, f->sender);
 	*p++ = ' ';
-	text_part(p, f->recipient);
+	record_text(p, f->recipient);
 }
 
 /* Who sends mail to somebody expects an answer (RFC 6647 leaves it to the site). Seen where
@@ -449,7 +275,13 @@ plan_wrote(const struct ruleset *r, const struct facts *f, struct request *q)
 	    f->user[0] == '\0' || f->recipient[0] == '\0')
 		return;
 	q->wrote_us = g->keep_us;
-	mailbox_key(f->recipient, q->wrote);
+	record_mailbox_key(f->recipient, q->wrote);
+}
+
+bool
+plan_drained(const struct ruleset *r, const struct facts *f)
+{
+	return f->stage == STAGE_CONNECT && (f->drain || r->drain_until_us != 0);
 }
 
 /* --- the whole ----------------------------------------------------------------------------- */
@@ -463,6 +295,9 @@ wants_answer(const struct request *q)
 bool
 plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 {
+	char sender[MAILBOX_MAX + 1], recipient[MAILBOX_MAX + 1];
+	struct facts named; /* under the names that count */
+
 	q->deadline_us = 0;
 	q->peek = false;
 	q->nrecords = q->nhits = 0;
@@ -471,15 +306,24 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 	q->wrote_us = 0;
 	q->rejected = f->stage == STAGE_RCPT && f->rejected;
 	memcpy(q->generation, r->generation, sizeof q->generation);
-	if (ruleset_blocked(r, &f->client, f->user))
+	named = *f;
+	named.sender = fold_mailbox(&r->fold, true, f->sender, sender);
+	named.recipient = fold_mailbox(&r->fold, false, f->recipient, recipient);
+	f = &named;
+	if (ruleset_blocked(r, f))
 		return false;
-	if (ruleset_exempt(r, &f->client, f->user)) {
+	if (ruleset_exempt(r, f)) {
+		const struct listed_entry *l =
+		    exceptions_client(r->exceptions, &f->client, f->user, f->name);
+
 		/* Exempt by Redis: asks nothing but whether that still holds. */
-		if (exceptions_listed(r->exceptions, &f->client, f->user) != LISTED_EXEMPT)
+		if (l == NULL || l->from_file)
 			return false;
 		(void)request_record(r, f, PER_ADDRESS, q);
 		return true;
 	}
+	if (plan_drained(r, f))
+		return false;
 	plan_hits(r, f, q);
 	plan_pool(r, f, q);
 	plan_greylist(r, f, q);
@@ -490,8 +334,8 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 struct plan_steps
 plan_steps(const struct ruleset *r)
 {
-	struct plan_steps s = {
-	    .rcpt = r->greylist.enabled || exceptions_about_users(r->exceptions)};
+	struct plan_steps s = {.rcpt = r->greylist.enabled ||
+		exceptions_about_users(r->exceptions) || exceptions_about_envelope(r->exceptions)};
 
 	for (unsigned i = 0; i < r->nlimits; i++) {
 		const struct limit *l = &r->limits[i];
@@ -520,6 +364,8 @@ plan_steps(const struct ruleset *r)
 	}
 	if (ruleset_learns(r))
 		s.name = s.rejected = true;
+	if (exceptions_about_names(r->exceptions))
+		s.name = true;
 	if (s.rejected || s.bytes)
 		s.rcpt = true;
 	/* without MAIL nobody knows where a message begins, nor who is authenticated */
@@ -533,5 +379,5 @@ plan_done(const struct ruleset *r, const struct facts *f)
 {
 	struct plan_steps s = plan_steps(r);
 
-	return ruleset_exempt(r, &f->client, f->user) || (!s.rcpt && !s.close);
+	return ruleset_exempt(r, f) || (!s.rcpt && !s.close);
 }

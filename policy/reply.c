@@ -27,7 +27,8 @@ check_code(const char *code, char *err, size_t errlen)
 	for (size_t i = 0; refused_codes[i].code != NULL; i++)
 		if (strcmp(code, refused_codes[i].code) == 0)
 			return err_set(err, errlen, refused_codes[i].why, NULL);
-	if (code[0] == '5')
+	/* repeated only if it is a code: the sentence goes to logs and terminals */
+	if (code[0] == '5' && strspn(code, "0123456789") == strlen(code))
 		return err_set(err, errlen, "a ", code,
 		    " would lose mail; weir only answers 421, 451 or 452", NULL);
 	return err_set(err, errlen, "the code must be 421, 451 or 452", NULL);

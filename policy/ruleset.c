@@ -34,6 +34,9 @@ ruleset_defaults(struct ruleset *r)
 	r->network_v4 = 24;
 	r->network_v6 = 64;
 	r->valid_until_us = INT64_MAX;
+	/* RFC 3463 3.4: X.3.2 is the system that takes no messages now */
+	(void)reply_parse("421 4.3.2 Down for maintenance, please try again later", &r->drain_reply,
+	    err, sizeof err);
 	(void)reply_parse(
 	    "421 4.7.1 Not accepted from your address for now", &r->block_reply, err, sizeof err);
 	r->greylist.delay_us = 5 * MINUTE;
@@ -113,7 +116,7 @@ ruleset_needs_trust(const struct ruleset *r)
 	for (unsigned i = 0; i < r->nlimits; i++)
 		if (limit_wants_trust(&r->limits[i]))
 			return true;
-	return false;
+	return exceptions_about_traps(r->exceptions);
 }
 
 bool
@@ -121,10 +124,6 @@ ruleset_learns(const struct ruleset *r)
 {
 	return r->learn || r->greylist.enabled || ruleset_needs_trust(r);
 }
-
-/* RFC 5321 4.5.4.1 lets a sender wait 30 minutes and more between tries: a window that ends
- * earlier would lock correct senders out for ever. */
-#define GREY_WINDOW_SLACK (30 * MINUTE)
 
 bool
 greylist_finish(const struct greylist *g, char *err, size_t errlen)
@@ -147,7 +146,8 @@ trust_finish(const struct trust_rule *t, char *err, size_t errlen)
 {
 	if (t->messages != 0 && t->keep_us < 2 * t->over_us)
 		return err_set(err, errlen,
-		    "known: keep must be at least twice as long as over: what is earned fades in it",
+		    "known: keep must be at least twice as long as over: what is earned fades in "
+		    "it",
 		    NULL);
 	return true;
 }
@@ -162,29 +162,29 @@ ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 			return err_set(err, errlen, "limit ", r->limits[i].name, ": ", why, NULL);
 	for (unsigned i = 0; i < r->nlimits; i++)
 		if (!ruleset_ladders_fit(r, &r->limits[i]))
-			return err_set(err, errlen, "limit ", r->limits[i].name, ": ",
-			    LADDERS_TOO_WIDE, NULL);
+			return err_set(
+			    err, errlen, "limit ", r->limits[i].name, ": ", LADDERS_TOO_WIDE, NULL);
 	return greylist_finish(&r->greylist, err, errlen) && trust_finish(&r->trust, err, errlen);
 }
 
 bool
-ruleset_exempt(const struct ruleset *r, const struct addr *client, const char *user)
+ruleset_exempt(const struct ruleset *r, const struct facts *f)
 {
 	enum listed l;
 
 	/* no address is local submission: nobody floods through the host's own sendmail(1) */
-	if (client->family == ADDR_NONE)
+	if (f->client.family == ADDR_NONE)
 		return true;
-	l = exceptions_listed(r->exceptions, client, user);
+	l = exceptions_listed(r->exceptions, &f->client, f->user, f->name);
 	return l == LISTED_EXEMPT ||
-	    (l == LISTED_NOT && r->exempt != NULL && netset_contains(r->exempt, client));
+	    (l == LISTED_NOT && r->exempt != NULL && netset_contains(r->exempt, &f->client));
 }
 
 bool
-ruleset_blocked(const struct ruleset *r, const struct addr *client, const char *user)
+ruleset_blocked(const struct ruleset *r, const struct facts *f)
 {
-	return client->family != ADDR_NONE &&
-	    exceptions_listed(r->exceptions, client, user) == LISTED_BLOCKED;
+	return f->client.family != ADDR_NONE &&
+	    exceptions_listed(r->exceptions, &f->client, f->user, f->name) == LISTED_BLOCKED;
 }
 
 void

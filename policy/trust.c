@@ -30,10 +30,14 @@ void
 trust_fade(struct trust *t, const struct trust_rule *r, int64_t now_us)
 {
 	int64_t dt = now_us - t->time_us;
+	int64_t most = 2 * r->messages * MICRO;
 
 	if (t->earned_us > now_us)
 		t->earned_us = now_us;
 	t->time_us = now_us;
+	/* it may have been earned while `messages` were more; a hand may have written anything */
+	if (t->credit > most)
+		t->credit = most;
 	if (dt <= 0)
 		return;
 	t->credit = r->messages > 0 ? bucket_drained(t->credit, dt, r->messages, r->keep_us) : 0;
@@ -77,4 +81,12 @@ trust_known(const struct trust *t, const struct trust_rule *r, bool passed)
 	if (trust_turned(t))
 		return false;
 	return passed || (r->messages > 0 && t->credit >= r->messages * MICRO);
+}
+
+int64_t
+trust_life_us(const struct trust *t, const struct trust_rule *r)
+{
+	int64_t life = r->messages > 0 ? bucket_wait(t->credit, r->messages, r->keep_us) : 0;
+
+	return life > TRUST_TELL_US ? life : TRUST_TELL_US;
 }

@@ -42,7 +42,7 @@ refused_lately(const struct chain *me, const struct request *q, int64_t now, str
 		out->source = ANSWER_CACHE;
 		out->now_us = now;
 		out->hits[i].over = true;
-		out->hits[i].used = (h->limit->burst + h->cost) * MICRO;
+		out->hits[i].used = (hit_ceiling(h) + h->cost) * MICRO;
 		out->hits[i].wait_us = fits - now;
 		return true;
 	}
@@ -107,9 +107,9 @@ release(struct store *s, uint64_t lease)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
-	return store_load(((struct chain *)s)->redis, deadline_us, out);
+	return store_load(((struct chain *)s)->redis, deadline_us, known, out);
 }
 
 static void

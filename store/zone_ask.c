@@ -330,8 +330,7 @@ charge_buckets(struct asking *k, bool charged, bool held)
 		if (l->quota != 0)
 			charge_quota(k, i, cost / MICRO);
 		else
-			charge_bucket(k, i,
-			    k->a->hits[i].used - k->q->hits[i].cost * MICRO + cost);
+			charge_bucket(k, i, k->a->hits[i].used - k->q->hits[i].cost * MICRO + cost);
 	}
 }
 
@@ -389,8 +388,8 @@ charge_grey(struct asking *k)
 			    .time_us = k->now,
 			    .keep_s = zone_seconds(g->keep_us),
 			    .kind = ENTRY_BUCKET,
-			    .drain_s = zone_seconds(
-				bucket_wait(k->triplets, g->embargo, g->embargo_us))};
+			    .drain_s =
+				zone_seconds(bucket_wait(k->triplets, g->embargo, g->embargo_us))};
 
 			zone_put(k->z, &waiting, k->now);
 		}
@@ -439,8 +438,8 @@ charge_pool(struct asking *k, bool charged)
 		event = true;
 	}
 	if (event)
-		zone_pool_put(k->z, &k->pool, &k->trust,
-		    k->q->records[p->record].ttl_us, k->now);
+		zone_pool_put(
+		    k->z, &k->pool, &k->trust, trust_life_us(&k->trust, &p->rule), k->now);
 }
 
 void
@@ -450,7 +449,7 @@ zone_known_put(struct zone *z, const struct request *q, int64_t now_us)
 	const struct record *r = &q->records[pool];
 	struct entry e = {.key = zone_key(z, ENTRY_KNOWN, r->kind, r->key, ""),
 	    .time_us = now_us,
-	    .keep_s = zone_seconds(r->ttl_us),
+	    .keep_s = zone_seconds(q->grey.asked ? q->grey.keep_us : KNOWN_NOTE_US),
 	    .kind = ENTRY_KNOWN};
 	uint64_t bit = zone_shard(z, e.key);
 	const struct entry *is;
@@ -505,9 +504,10 @@ release(struct store *s, uint64_t lease)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
 	(void)s;
+	(void)known;
 	(void)deadline_us;
 	memset(out, 0, sizeof(*out));
 	out->generation[0] = '0';

@@ -25,7 +25,8 @@ BEGIN {
 		level[rooms[i]] = i
 	# all that the vocabulary and the pure part may have of the system
 	n = split("arpa/inet.h float.h inttypes.h limits.h math.h netinet/in.h stdarg.h " \
-	    "stdbool.h stddef.h stdint.h stdlib.h string.h strings.h sys/socket.h", names, " ")
+	    "stdbool.h stddef.h stdint.h stdlib.h string.h strings.h sys/socket.h " \
+	    "idn2.h libpsl.h", names, " ")
 	for (i = 1; i <= n; i++)
 		pure[names[i]] = 1
 }
@@ -51,7 +52,11 @@ FNR == 1 {
 		complain("<" name "> belongs to milter/engine_libmilter.c")
 	if (name ~ /^confuse\.h/ && room != "conf")
 		complain("<" name "> belongs to conf/")
-	if (!quoted && level[room] <= level["policy"] && !(name in pure))
+	if (name ~ /^libpsl\.h/ && FILENAME != "policy/pool.c" && room != "conf")
+		complain("<" name "> belongs to policy/pool.c and to conf/, which opens the list")
+	else if (name ~ /^idn2\.h/ && FILENAME != "policy/fold.c")
+		complain("<" name "> belongs to policy/fold.c")
+	else if (!quoted && level[room] <= level["policy"] && !(name in pure))
 		complain(room "/ has no use for <" name ">")
 	if (!quoted)
 		next

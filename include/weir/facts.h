@@ -22,6 +22,7 @@ struct facts {
 	struct addr client;
 	const char *name; /* the client's host name if the MTA has confirmed it, else "" */
 	const char *user; /* SASL login, as the MTA says at MAIL; "" = not authenticated */
+	bool drain; /* at STAGE_CONNECT: this host takes no new sessions now */
 	bool message_counted; /* this transaction has been charged to the messages limits */
 	bool greylist_done; /* nothing more to ask of greylisting in this message */
 	const char *helo; /* "" = not said, or not asked for */

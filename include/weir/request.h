@@ -37,7 +37,8 @@
 struct record {
 	enum limit_per kind; /* Redis key: PREFIX:address:{192.0.2.0/24}:192.0.2.7 */
 	char key[RECORD_KEY_MAX];
-	int64_t ttl_us; /* kept this long after its last charge; never 0 */
+	int64_t ttl_us; /* kept this long after its last charge; never 0. A pool's at least as long
+			 * as what greylisting and trust hold of it */
 };
 
 enum hit_mode {
@@ -115,7 +116,7 @@ struct request {
 	bool peek; /* only look: nothing is charged or written, whatever the generation */
 	bool rejected; /* it tells of a recipient that the MTA refused */
 	unsigned nrecords, nhits;
-	uint8_t bits[REQUEST_RECORDS_MAX]; /* of a ladder's network; 0 = the record of its kind */
+	uint8_t bits[REQUEST_RECORDS_MAX]; /* of an IPv6 network; 0 = the record of its kind */
 	struct record records[REQUEST_RECORDS_MAX];
 	struct hit hits[REQUEST_HITS_MAX];
 	struct pool_question pool;
@@ -127,11 +128,15 @@ struct request {
 /* False when there is nothing to ask: the verdict is accept. deadline_us is left 0. */
 bool plan_request(const struct ruleset *r, const struct facts *f, struct request *out);
 
+/* This session is new, and it is a time of maintenance, by Redis' word or by the host's: whoever
+ * is not exempt is refused, and nothing is asked. */
+bool plan_drained(const struct ruleset *r, const struct facts *f);
+
 /* The record of one kind that these facts are counted in. False: there is none (no login, no
  * domain, no HELO). */
 bool plan_record(
     const struct ruleset *r, enum limit_per kind, const struct facts *f, struct record *out);
-/* The same for the kinds that a client alone determines. */
+/* The same for the kinds that the address alone determines; the pool of one without a name. */
 void plan_client_record(
     const struct ruleset *r, enum limit_per kind, const struct addr *client, struct record *out);
 

@@ -22,6 +22,9 @@
 #define TRUST_BAD_MIN 5
 #define TRUST_BAD_SHARE 4
 
+/* By then less than a hundredth is left of what went well and wrong. */
+#define TRUST_TELL_US (INT64_C(7) * 86400 * 1000000)
+
 struct trust_rule {
 	int64_t messages; /* 0: only greylisting makes known */
 	int64_t over_us;
@@ -49,5 +52,7 @@ void trust_bad(struct trust *t);
 /* After trust_fade(). passed: greylisting let the pool pass, and still knows it. */
 bool trust_known(const struct trust *t, const struct trust_rule *r, bool passed);
 bool trust_turned(const struct trust *t);
+/* It is worth keeping for so long. */
+int64_t trust_life_us(const struct trust *t, const struct trust_rule *r);
 
 #endif

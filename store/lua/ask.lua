@@ -15,7 +15,7 @@
 --       9                 1 = the MTA refused a recipient: that is counted, not ok or refused
 --       10, 11            1 = there is a question about the pool, about the greylist
 --       12                a local user writes: remember the mailbox so long (us), 0 = nobody
---       then R            record's life in milliseconds
+--       then R            record's life in milliseconds; a pool's is longer as it needs be
 --       then H times 11   record (1..R); index in KEYS of the set of leases, 0 = bucket or
 --                         quota; limit's name; 1 = enforced, 0 = action=log; cost;
 --                         rate (sessions: max, quota: its figure); period in microseconds;
@@ -36,8 +36,8 @@
 --         counted, -1 = the limit is not for this client; wait of quotas that are over, else 0.
 --         error "WRONGKEY key": somebody put another type there; nothing was charged.
 --
--- A record has, for each limit, NAME = "level time" (millionths, microseconds), for a quota the
--- pairs "time count time count ..." of its chunks; first and last (microseconds), ok and refused
+-- A record has, for each limit, NAME = "level time" (millionths, microseconds), for a quota
+-- NAME:quota = "time count time count ..." of its chunks; first and last (microseconds), ok and refused
 -- (whole requests), rejected (recipients, by the MTA), refusal = "NAME time" of the last one by a
 -- limit and NAME:over = "count time" of a shadow limit that would have refused, all these in the
 -- record that keeps the totals. A pool's has known (when it last passed), trust = "credit good
@@ -180,6 +180,7 @@ local function trust_read(text, messages, keep)
 		return {credit = 0, good = 0, bad = 0, earned = 0}
 	end
 	c, g, b, t, e = tonumber(c), tonumber(g), tonumber(b), tonumber(t), tonumber(e)
+	c = math.min(c, 2 * messages * 1000000)
 	local dt = now - t
 	if e > now then
 		e = now
@@ -220,7 +221,9 @@ for i = 1, nhits do
 	}
 	hits[i] = hit
 	if hit.open == 0 then
-		hit.slot = want(hit.record, hit.name)
+		-- a field of its own: one limit may be a rate today and a quota tomorrow
+		hit.field = hit.burst > 0 and hit.name or hit.name .. ':quota'
+		hit.slot = want(hit.record, hit.field)
 	end
 	at = at + 11
 end
@@ -252,7 +255,6 @@ if ARGV[11] == '1' then
 	pool.known = want(pool, 'known')
 	want(pool, 'triplets')
 	want(pool, 'held')
-	pool.ttl = math.max(pool.ttl, floor(keep / 1000))
 end
 total = records[total]
 local totals = #total.want
@@ -324,7 +326,7 @@ for i = 1, nhits do
 		hit.over = others + 1 > hit.rate
 	end
 	if skipped then
-		hit.skipped, hit.over = true, false
+		hit.skipped, hit.over, hit.repair = true, false, false
 	end
 	if hit.over and hit.enforced and hit.mode ~= NOTE then
 		fits, refusal = false, refusal or hit.name
@@ -418,9 +420,9 @@ for i = 1, nhits do
 				if cost > 0 then
 					quota_add(hit.quota, cost, hit.rate)
 				end
-				put(hit.record, hit.name, quota_text(hit.quota))
+				put(hit.record, hit.field, quota_text(hit.quota))
 			else
-				put(hit.record, hit.name, format('%.0f ', hit.level + cost) .. stamp)
+				put(hit.record, hit.field, format('%.0f ', hit.level + cost) .. stamp)
 			end
 		end
 	elseif charged and room and member ~= '' then
@@ -459,15 +461,27 @@ if trust then
 		event = false
 	end
 	if trust.block > 0 then
+		trust.record.ttl = math.max(trust.record.ttl, math.ceil(trust.block / 1000))
 		t.credit, event = 0, true
 		put(trust.record, 'blocked', format('%.0f', now + trust.block))
 	end
 	if event then
+		-- trust_life_us(), in milliseconds
+		local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
+		trust.record.ttl = math.max(trust.record.ttl, math.ceil(life / 1000), 604800000)
 		put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
 			stamp .. format(' %.0f', t.earned))
 	end
 end
 
+-- a pass is kept, whatever else is written; who only waits is forgotten with his triplet
+if pool and (grey == PASSED and charged or grey == KNOWN) then
+	pool.ttl = math.max(pool.ttl, floor(keep / 1000))
+elseif pool then
+	pool.ttl = math.max(pool.ttl, floor(window / 1000))
+elseif trust and passed and trust.passed > 0 then
+	trust.record.ttl = math.max(trust.record.ttl, floor(trust.passed / 1000))
+end
 if grey == PASSED and charged or grey == KNOWN and charged and now - passed >= 3600000000 then
 	put(pool, 'known', stamp)
 end
@@ -511,7 +525,11 @@ for i = 1, nrecords do
 	local r = records[i]
 	if #r.set > 0 then
 		call('HSET', r.key, unpack(r.set))
-		call('PEXPIRE', r.key, format('%.0f', r.ttl))
+		-- never sooner than for what stands there: a limit counted per pool needs an hour, that
+		-- the pool is known a month
+		if call('PTTL', r.key) < r.ttl then
+			call('PEXPIRE', r.key, format('%.0f', r.ttl))
+		end
 	end
 end
 

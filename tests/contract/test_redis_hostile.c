@@ -85,8 +85,8 @@ cut_short(void **state)
 
 /* An answer up to its first hit: now, charged, grey, wait, known, blocked. */
 #define HEAD(now, charged, grey, wait, known, blocked) \
-	"*9\r\n:0\r\n:" #now "\r\n:" #charged "\r\n:" #grey "\r\n:" #wait "\r\n:" #known "\r\n:" #blocked \
-	"\r\n"
+	"*9\r\n:0\r\n:" #now "\r\n:" #charged "\r\n:" #grey "\r\n:" #wait "\r\n:" #known \
+	"\r\n:" #blocked "\r\n"
 
 static void
 nonsense(void **state)
@@ -142,7 +142,7 @@ nonsense(void **state)
 		again();
 		fake_server_says(&fake, text, strlen(text), i % 4 < 2);
 		assert_int_equal(ask(), STORE_DOWN);
-		assert_int_equal(store_load(bench.store, 0, &o), STORE_DOWN);
+		assert_int_equal(store_load(bench.store, 0, NULL, &o), STORE_DOWN);
 		assert_int_equal(ask(), STORE_DOWN);
 		/* each of the three counted (and "+OK" is a good answer to the probe) */
 		assert_in_range(notices_count(&bench.notices), 1, 2);

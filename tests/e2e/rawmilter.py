@@ -34,6 +34,7 @@ STEPS = {CONNECT: (0x1, 0x1000), HELO: (0x2, 0x2000), MAIL: (0x4, 0x4000),
          RCPT: (0x8, 0x8000), BODY: (0x10, 0x80000), HEADER: (0x20, 0x80),
          EOH: (0x40, 0x40000), UNKNOWN: (0x100, 0x20000), DATA: (0x200, 0x10000)}
 ALL_ACTIONS, ALL_STEPS = 0x1FF, 0x1FFFFF
+RCPT_REJ = 0x800         # show recipients that the MTA refuses
 MACRO_STAGES = ("connect", "helo", "mail", "rcpt", "data", "eom", "eoh")
 
 

@@ -37,6 +37,11 @@ WRONG = [
      "without host bits"),
     ("exempt, no CIDR", 'exempt = { "192.0.2.0/33" }', 1, "without host bits"),
     ("exempt, a name", 'exempt = { "mail.example.test" }', 1, "without host bits"),
+    ("recipient-delimiter, a letter", '\nrecipient-delimiter = "+x"', 2,
+     'must be at most 8 characters such as "+"'),
+    ("recipient-delimiter, @", 'recipient-delimiter = "@"', 1, "must be at most 8"),
+    ("recipient-delimiter, long", 'recipient-delimiter = "+++++++++"', 1, "must be at most 8"),
+    ("unwrap-senders", 'unwrap-senders = srs', 1, "must be true or false"),
     ("redis URL", 'redis {\n  url = "http://localhost" }', 2, "write redis://"),
     ("redis port", 'redis { url = "redis://localhost:70000" }', 1, "port"),
     ("redis database", 'redis { url = "redis://localhost/x" }', 1, "database"),
@@ -237,6 +242,8 @@ def test_what_n_prints(check):
     result, _ = check("""# a comment
         socket = "unix:/run/weir/x.sock"  // another
         mode = observe
+        recipient-delimiter = "+-"
+        unwrap-senders = yes
         redis { url = "redis://u:hunter2@[::1]:7000/3" }
         greylist { enabled = true delay = 90s }
         limit connections { enabled = false }
@@ -260,5 +267,6 @@ def test_what_n_prints(check):
         'for strangers: refuse "421 4.7.1 Too much mail, try again later"',
         "limit yours: recipients per all, 5/1s burst 50: defer "
         '"452 4.5.3 Slowly"', "greylist: delay 90 s",
-        "known: 30 messages over 14d, kept 60d"]
+        "known: 30 messages over 14d, kept 60d",
+        "recipient-delimiter: +-", "unwrap-senders: true"]
     assert not os.path.exists("/run/weir/x.sock")

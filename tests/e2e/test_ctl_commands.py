@@ -180,7 +180,7 @@ def test_json(ctl):
     assert limits["limits"][1]["max"] == 20 and limits["limits"][1]["from"] == "file"
     assert ctl.json("lists") == [
         {"section": "overrides", "who": "192.0.2.7", "what": "connections burst=5",
-         "by": AUTHOR, "reason": ""}]
+         "by": AUTHOR, "reason": "", "from": "redis"}]
     assert [entry["n"] for entry in ctl.json("limit history")] == [6, 5, 4, 3, 2, 1]
     assert set(ctl.json("why 192.0.2.7")) == {
         "client", "envelope", "user", "generation", "next", "counters", "greylist", "exceptions",
@@ -192,7 +192,7 @@ def test_json(ctl):
 
 
 WRONG_USAGE = [
-    "", "drain", "limits", "limit set", "limit set connections", "limit unset",
+    "", "drain all", "drain all maybe", "limits", "limit set", "limit set connections", "limit unset",
     "limit history 5", "limit rollback", "limit rollback x", "limit rollback -1", "limit list x",
     "limit set connections burst", "limit shadow", "limit shadow connections for 1d",
     "limit shadow connections burst=3", "limit shadow connections burst=3 for", "override", "override set 192.0.2.1 connections",
@@ -215,8 +215,8 @@ def test_usage(redis, ctl, words):
 
 def test_help(ctl):
     out = ctl("--help").out
-    for command in ("limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                    "status", "clear", "greylist"):
+    for command in ("limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
+                    "why", "top", "status", "clear", "greylist"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
@@ -275,8 +275,8 @@ def test_on_a_terminal(redis, ctl):
 # --- completion ------------------------------------------------------------------------------------
 
 COMPLETED = [
-    (["weirctl", ""], {"limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                       "status", "clear", "greylist"}),
+    (["weirctl", ""], {"limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
+                       "why", "top", "status", "clear", "drain", "greylist"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
     (["weirctl", "limit", ""], {"list", "set", "unset", "shadow", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),
@@ -293,9 +293,15 @@ COMPLETED = [
     (["weirctl", "override", ""], {"set"}),
     (["weirctl", "override", "set", "192.0.2.1", "re"], {"recipients"}),
     (["weirctl", "why", "192.0.2.1", ""], {"name", "sender", "recipient", "user", "helo"}),
+    (["weirctl", "why", "192.0.2.1", "name", ""], set()),
+    (["weirctl", "exempt", ""], {"user:", "name:"}), (["weirctl", "trap", "a@b", ""], {"for"}),
+    (["weirctl", "import", "post"], {"postgrey-clients", "postgrey-recipients"}),
+    (["weirctl", "import", "milter-greylist", "x", ""], {"-n", "for"}),
+    (["weirctl", "greylist", "off", "s"], {"sender:"}), (["weirctl", "greylist", "on", ""], set()),
+    (["weirctl", "greylist", "on", "a@b", ""], {"delay=", "for"}),
     (["weirctl", "top", ""], {"by", "-n"}),
     (["weirctl", "top", "by", "re"], {"refused", "recipients", "rejected-recipients"}),
-    (["weirctl", "greylist", ""], {"list", "pass", "forget"}),
+    (["weirctl", "greylist", ""], {"list", "pass", "forget", "on", "off"}),
     (["weirctl", "unlist", ""], {"203.0.113.9", "user:joe"}),
 ]
 

@@ -123,7 +123,7 @@ def test_several_messages(mta, weir, redis, sources):
 # messages, recipients. A message counts at its first accepted recipient.
 MAIL, RCPT, DATA = "MAIL FROM:<a@client.test>", "RCPT TO:<u1@example.test>", "DATA"
 SCRIPTS = {
-    "no message": ([("NOOP", 250), ("VRFY postmaster", (252, 250)), ("RSET", 250)], 0, 0),
+    "no message": ([("NOOP", 250), ("VRFY root", (252, 250)), ("RSET", 250)], 0, 0),
     "no recipient": ([(MAIL, 250), ("RSET", 250)], 0, 0),
     "RSET after RCPT": ([(MAIL, 250), (RCPT, 250), ("RSET", 250), (MAIL, 250),
                          (RCPT, 250), (DATA, 354)], 2, 2),
@@ -275,10 +275,11 @@ def test_no_client_address(postfix, weir, redis):
     assert len(redis.cmd("KEYS", "weir:address:*")) == 1
 
 
-# configuration: the steps that the milter wants after connect; the macros it
-# wants at MAIL; its answer to connect
-NOT_NEGOTIATED = {rawmilter.DATA, rawmilter.HEADER, rawmilter.EOH, rawmilter.BODY,
-                  rawmilter.UNKNOWN}
+# configuration: the steps that the milter wants after connect, its answer to
+# connect, and more macros than at MAIL
+MESSAGE = {rawmilter.HEADER, rawmilter.EOH, rawmilter.BODY}
+NOT_NEGOTIATED = {rawmilter.DATA, rawmilter.UNKNOWN}
+NAME, REJECTED = {"connect": ["{client_resolve}"]}, {"rcpt": ["i", "{rcpt_mailer}", "{rcpt_host}"]}
 H, M, R = rawmilter.HELO, rawmilter.MAIL, rawmilter.RCPT
 CONNECTIONS = OFF.replace("limit connections { enabled = false }",
                           f"limit connections {{ {LOTS} }}")
@@ -293,9 +294,14 @@ NEGOTIATED = {
     "sessions": (SESSIONS, set(), "c"),
     "messages": (OFF + f"limit messages {{ {LOTS} }}", {M, R}, "c"),
     "recipients": (two_recipients(), {M, R}, "c"),
-    "greylist": (OFF + "greylist { enabled = true }", {M, R}, "c"),
+    "greylist": (OFF + "greylist { enabled = true }", {M, R}, "c", NAME | REJECTED),
+    "known": (OFF + "known { learn = true }", {M, R}, "c", NAME | REJECTED),
+    "pool": (OFF + f"limit messages {{ {LOTS} per = pool }}", {M, R}, "c", NAME),
+    "rejected": (OFF + f"limit rejected-recipients {{ {LOTS} }}", {M, R}, "c", REJECTED),
+    "bytes": (OFF + f"limit bytes {{ {LOTS} }}", {M, R} | MESSAGE, "c"),
     "the default": ("", {M, R}, "c"),
-    "all": (COUNTED + "refuse-at = helo\ngreylist { enabled = true }", {H, M, R}, "c"),
+    "all": (COUNTED + "refuse-at = helo\ngreylist { enabled = true }", {H, M, R}, "c",
+            NAME | REJECTED),
     "exempt": (COUNTED + 'exempt = {"192.0.2.0/24"}', {M, R}, "a"),
 }
 
@@ -304,15 +310,18 @@ NEGOTIATED = {
 def test_negotiation(weir, redis, milter_socket, name):
     """Only what the active limits need is asked for, and a client about whom
     nothing is left to decide is accepted at once."""
-    conf, steps, answer = NEGOTIATED[name]
+    conf, steps, answer, *more = NEGOTIATED[name]
     weir(conf, redis=redis)
     with rawmilter.RawMilter(milter_socket) as raw:
         version, actions, wanted = raw.negotiate()
         assert version == 6 and actions & ~0x100 == 0       # it changes no mail
         unwanted = {step for step, (no, _) in rawmilter.STEPS.items() if wanted & no}
-        assert unwanted == NOT_NEGOTIATED | ({H, M, R} - steps)
-        # no step that it has to answer goes unanswered
-        assert not any(wanted & silent for _, silent in rawmilter.STEPS.values())
+        assert unwanted == NOT_NEGOTIATED | ({H, M, R} | MESSAGE) - steps
+        # no step that it has to answer goes unanswered; a message is only listened to
+        silent = {step for step, (_, no) in rawmilter.STEPS.items() if wanted & no}
+        assert silent == steps & MESSAGE
         asked = {stage: macros for stage, macros in raw.macros.items() if macros != ["i"]}
-        assert asked == ({"mail": ["{auth_authen}"]} if M in steps else {})
+        mail = {"mail": ["{auth_authen}"]} if M in steps else {}
+        assert asked == mail | (more[0] if more else {})
+        assert bool(wanted & rawmilter.RCPT_REJ) == bool(more and "rcpt" in more[0])
         assert raw.connect("192.0.2.1").code == answer

@@ -67,7 +67,8 @@ connect_from(struct scene *c, bool over)
 static inline enum next
 rcpt(struct scene *c, enum grey_state grey, bool over)
 {
-	assert_int_equal(session_rcpt(&c->s, &c->r, "<b@example.com>", false, "4F1", &c->q), NEXT_ASK);
+	assert_int_equal(
+	    session_rcpt(&c->s, &c->r, "<b@example.com>", false, "4F1", &c->q), NEXT_ASK);
 	c->a.grey = c->q.grey.asked ? grey : GREY_NONE;
 	return answer(c, STAGE_RCPT, over);
 }

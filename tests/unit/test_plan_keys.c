@@ -49,6 +49,7 @@ static struct facts
 facts(void)
 {
 	struct facts f = {.stage = STAGE_RCPT,
+	    .name = "",
 	    .user = "ann",
 	    .helo = "mail.example.org",
 	    .sender = "a@example.org",
@@ -157,6 +158,91 @@ test_keys(void **state)
 			fail_msg("row %zu (%s \"%s\"): %s", i, table[i].per, table[i].text,
 			    key != NULL ? key : "not counted");
 	}
+}
+
+/* Who is one mailbox by what the administrator says, and by the form of its domain; logins and
+ * HELO names are none. */
+static void
+test_folded(void **state)
+{
+	static const struct {
+		const char *per, *text;
+		const char *plain; /* as nobody said anything */
+		const char *tags, *unwrapped; /* NULL: the same */
+	} table[] = {
+	    {"sender", "Ann+tag@Example.org", "{ann+tag@example.org}", "{ann@example.org}", NULL},
+	    {"recipient", "Bob+tag@example.com", "{bob+tag@example.com}", "{bob@example.com}",
+		NULL},
+	    {"user", "ann+tag@example.org", "{ann+tag@example.org}", NULL, NULL},
+	    {"helo", "m\xc3\xbcller+tag.example", "{m%c3%bcller+tag.example}", NULL, NULL},
+	    {"sender", "ann@M\xc3\x9cller.example", "{ann@xn--mller-kva.example}", NULL, NULL},
+	    {"sender-domain", "ann@M\xc3\x9cller.example", "{xn--mller-kva.example}", NULL, NULL},
+	    {"recipient", "bob@m\xc3\xbcller.example", "{bob@xn--mller-kva.example}", NULL, NULL},
+	    {"recipient-domain", "bob@m\xc3\xbcller.example", "{xn--mller-kva.example}", NULL,
+		NULL},
+	    {"sender", "prvs=0123a1b2c3=ann@example.org", "{prvs=0123a1b2c3=ann@example.org}", NULL,
+		"{ann@example.org}"},
+	    {"sender", "SRS0=ab=XY=example.org=ann@relay.example",
+		"{srs0=ab=xy=example.org=ann@relay.example}", NULL, "{ann@example.org}"},
+	    {"sender-domain", "SRS0=ab=XY=example.org=ann@relay.example", "{relay.example}", NULL,
+		"{example.org}"},
+	    {"recipient", "prvs=0123a1b2c3=bob@example.com", "{prvs=0123a1b2c3=bob@example.com}",
+		NULL, NULL},
+	    {"sender", "", "{<>}", NULL, NULL},
+	    {"sender", "+tag@example.org", "{+tag@example.org}", NULL, NULL},
+	    {"recipient", "", NULL, NULL, NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+		for (int how = 0; how < 3; how++) {
+			struct ruleset r = one_limit(table[i].per);
+			const char *want = how == 1 ? table[i].tags : table[i].unwrapped;
+			struct facts f = facts();
+			struct record rec;
+			bool counted;
+
+			if (how == 1)
+				strcpy(r.fold.delimiters, "+");
+			r.fold.unwrap = how == 2;
+			if (how == 0 || want == NULL)
+				want = table[i].plain;
+			say(&f, table[i].per, table[i].text);
+			counted = plan_record(&r, r.limits[0].per, &f, &rec);
+			if (counted != (want != NULL) || (counted && strcmp(rec.key, want) != 0))
+				fail_msg("row %zu, %d: %s", i, how, counted ? rec.key : "none");
+		}
+}
+
+/* Greylisting knows a mailbox by the same name, and postmaster with a tag is postmaster. */
+static void
+test_folded_triplets(void **state)
+{
+	struct ruleset r = no_limits();
+	struct facts f = facts();
+	struct request q;
+
+	(void)state;
+	r.greylist.enabled = true;
+	f.user = "";
+	f.sender = "SRS0=ab=XY=M\xc3\x9cller.example=ann+1@relay.example";
+	f.recipient = "Bob+2@B\xc3\xbc"
+		      "cher.example";
+	assert_true(plan_request(&r, &f, &q));
+	assert_string_equal(q.grey.key,
+	    "{192.0.2.0/24} srs0=ab=xy=m%c3%9cller.example=ann+1@relay.example "
+	    "bob+2@xn--bcher-kva.example");
+	strcpy(r.fold.delimiters, "+");
+	r.fold.unwrap = true;
+	assert_true(plan_request(&r, &f, &q));
+	assert_string_equal(
+	    q.grey.key, "{192.0.2.0/24} ann@xn--mller-kva.example bob@xn--bcher-kva.example");
+	f.recipient = "Postmaster+2@example.com";
+	(void)plan_request(&r, &f, &q);
+	assert_false(q.grey.asked);
+	r.fold.delimiters[0] = '\0';
+	(void)plan_request(&r, &f, &q);
+	assert_true(q.grey.asked);
 }
 
 /* What is too long is cut, and told apart by its hash. */
@@ -367,6 +453,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_keys),
+	    cmocka_unit_test(test_folded),
+	    cmocka_unit_test(test_folded_triplets),
 	    cmocka_unit_test(test_long_keys),
 	    cmocka_unit_test(test_sense),
 	    cmocka_unit_test(test_all_at_once),

@@ -85,7 +85,8 @@ test_done(void **state)
 	}
 	start(&c, "messages", "rate=5/1m");
 	negotiate(&c);
-	assert_int_equal(session_connect(&c.s, &c.r, &(struct addr){.family = ADDR_NONE}, "", false, &c.q),
+	assert_int_equal(
+	    session_connect(&c.s, &c.r, &(struct addr){.family = ADDR_NONE}, "", false, &c.q),
 	    NEXT_CONTINUE);
 	assert_int_equal(session_judge(&c.s, &c.r, STAGE_CONNECT, "", NULL, NULL, &c.v), NEXT_DONE);
 	assert_int_equal(c.v.reason, REASON_EXEMPT);

@@ -87,6 +87,36 @@ test_lease_life(void **state)
 		zone_lease_end(f->z, UINT64_MAX - wild, true);
 }
 
+/* Slots lie side by side: one that is taken again must leave the next as it is. */
+static void
+test_lease_neighbours(void **state)
+{
+	static const enum limit_per kinds[] = {PER_ADDRESS, PER_NETWORK, PER_ALL};
+	struct fixture *f = *state;
+	struct limit l = sessions("sessions", 10, ACTION_REFUSE);
+	struct request q = {.generation = "7"};
+	uint64_t ids[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned r = add_record(&q, kinds[i], "{n}");
+
+		/* a request on a stack is not zero behind its texts */
+		memset(q.records[r].key + 4, 0x5a, sizeof(q.records[r].key) - 4);
+		add_hit(&q, r, &l, 1);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		ids[i] = put(f, &q, T0).lease;
+	zone_lease_end(f->z, ids[0], false);
+	ids[0] = put(f, &q, T0).lease;
+	zone_lease_end(f->z, ids[1], false);
+	assert_int_equal(zone_sessions(f->z), 2);
+	assert_int_equal(tally(f->z, 0).open, 2);
+	zone_lease_end(f->z, ids[2], false);
+	zone_lease_end(f->z, ids[0], false);
+	assert_int_equal(zone_sessions(f->z), 0);
+	assert_int_equal(put(f, &q, T0).hits[2].used, MICRO);
+}
+
 static void
 test_lease_count(void **state)
 {
@@ -302,13 +332,13 @@ test_death_with_locks_held(void **state)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		struct lease_table *t = &f->z->leases[0];
+		struct lease_table *t = &zone_leases(f->z)[0];
 
 		zone_lock(f->z, held);
-		pthread_mutex_lock(&t->lock);
+		pthread_mutex_lock(&f->z->worker[0].lock);
 		/* Killed while it took slot 1: the bit is set, the rest is not done yet. */
 		t->used[0] |= 2;
-		t->open++;
+		f->z->worker[0].open++;
 		raise(SIGKILL);
 	}
 	wait_for(pid);
@@ -389,8 +419,8 @@ test_killed_at_random(void **state)
 	/* No client stays counted: what is left are the buckets. */
 	for (uint64_t i = 0; i < f->z->nsets; i++)
 		for (unsigned j = 0; j < ZONE_WAYS; j++)
-			assert_true(f->z->sets[i].way[j].key == 0 ||
-			    f->z->sets[i].way[j].kind != ENTRY_SESSIONS);
+			assert_true(zone_sets(f->z)[i].way[j].key == 0 ||
+			    zone_sets(f->z)[i].way[j].kind != ENTRY_SESSIONS);
 	munmap(b, sizeof(*b));
 }
 
@@ -399,6 +429,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    ZONE_TEST(test_lease_life),
+	    ZONE_TEST(test_lease_neighbours),
 	    ZONE_TEST(test_lease_count),
 	    ZONE_TEST(test_worker_died),
 	    ZONE_TEST(test_lease_table_full),
