@@ -25,7 +25,8 @@ struct names {
 	const char *live;
 	char shadow[LIMIT_NAME_MAX + 1];
 	char field[LIMIT_NAME_MAX + sizeof ENTRY_TEMPORARY]; /* of the hash of limits */
-	char over[LIMIT_NAME_MAX + sizeof OVER]; /* of a client's record */
+	char quota[LIMIT_NAME_MAX + sizeof QUOTA_FIELD]; /* of a record */
+	char over[LIMIT_NAME_MAX + sizeof OVER]; /* of an address's */
 };
 
 static void
@@ -40,6 +41,7 @@ make_names(const char *live, struct names *n)
 	n->live = live;
 	snprintf(n->shadow, sizeof n->shadow, "%s%s", live, SHADOW);
 	snprintf(n->field, sizeof n->field, "%s%s", n->shadow, ENTRY_TEMPORARY);
+	snprintf(n->quota, sizeof n->quota, "%s%s", n->shadow, QUOTA_FIELD);
 	snprintf(n->over, sizeof n->over, "%s%s", n->shadow, OVER);
 }
 
@@ -127,7 +129,7 @@ change(struct ctl *c, const struct names *n, struct wanted *w)
 static int
 begin(struct ctl *c, const struct names *n, int argc, char **argv)
 {
-	const char *leftover[] = {n->shadow, n->over};
+	const char *leftover[] = {n->shadow, n->quota, n->over};
 	struct wanted w = {.until_us = ctl_take_for(&argc, argv)};
 	char words[ENTRY_WORDS_MAX + 1] = "", err[LIMIT_ERR_MAX];
 	const struct limit *live;
@@ -155,7 +157,7 @@ begin(struct ctl *c, const struct names *n, int argc, char **argv)
 	if (rules_words(&r, SECTION_LIMITS, n->field) != NULL)
 		(void)change(c, n, NULL);
 	rules_free(&r);
-	records_forget(c, 2, leftover);
+	records_forget(c, 3, leftover);
 	return ctl_changed(c, change(c, n, &w));
 }
 

@@ -46,7 +46,7 @@ clear_us(struct ctl *c, const struct hit *h, const struct record *rec, int64_t u
 	if (h->limit->quota == 0)
 		return 0;
 	snprintf(name, sizeof name, "%s:%s", limit_per_name(rec->kind), rec->key);
-	r = ctl_lookf(c, "HGET %s %s", ctl_key(c, name, key), h->limit->name);
+	r = ctl_lookf(c, "HGET %s %s" QUOTA_FIELD, ctl_key(c, name, key), h->limit->name);
 	if (r != NULL && r->type == REDIS_REPLY_STRING &&
 	    record_quota(r->str, h->limit->window_us, now_us, &q) && q.n > 0)
 		wait = q.chunk[q.n - 1].since_us + h->limit->window_us - now_us;

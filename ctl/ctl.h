@@ -168,7 +168,8 @@ json_t *record_read(
  * false: it is not of that form. */
 int64_t record_number(const json_t *fields, const char *name);
 bool record_pair(const char *text, int64_t *a, int64_t *b);
-/* The field of a quota. */
+/* The field of a quota: the limit's name, and this. */
+#define QUOTA_FIELD ":quota"
 bool record_quota(const char *text, int64_t window_us, int64_t now_us, struct quota *q);
 /* Removes these fields (at most FORGET_MAX) from all records. */
 #define FORGET_MAX 4

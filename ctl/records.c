@@ -55,11 +55,6 @@ record_pair(const char *text, int64_t *a, int64_t *b)
 	return true;
 }
 
-/* A bucket is "level time" in microseconds, a quota "time count time count ...", and no quota
- * counts as much as a time since 1970 is long: what a limit has left that was of the other kind
- * is none of this one's. */
-#define TIME_MIN INT64_C(1000000000000000)
-
 bool
 record_quota(const char *text, int64_t window_us, int64_t now_us, struct quota *q)
 {
@@ -67,7 +62,7 @@ record_quota(const char *text, int64_t window_us, int64_t now_us, struct quota *
 	unsigned n = numbers(text, v);
 
 	q->n = 0;
-	if (n == 0 || n % 2 != 0 || v[1] >= TIME_MIN)
+	if (n == 0 || n % 2 != 0)
 		return false;
 	for (unsigned i = 0; i < n; i += 2)
 		if (v[i + 1] <= QUOTA_MOST)
@@ -80,19 +75,22 @@ bool
 record_level(const struct client_record *r, const struct limit *l, int64_t times, int64_t now_us,
     int64_t *level)
 {
-	const char *text = json_string_value(json_object_get(r->fields, l->name));
-	int64_t v[NUMBERS_MAX];
+	char field[LIMIT_NAME_MAX + sizeof QUOTA_FIELD];
+	int64_t was, at;
+	const char *text;
 	struct quota q;
 
+	snprintf(field, sizeof field, "%s%s", l->name, l->quota != 0 ? QUOTA_FIELD : "");
+	text = json_string_value(json_object_get(r->fields, field));
 	if (l->quota != 0) {
 		if (!record_quota(text, l->window_us, now_us, &q))
 			return false;
 		*level = quota_used(&q) < QUOTA_MOST ? quota_used(&q) * MICRO : QUOTA_MOST * MICRO;
 		return true;
 	}
-	if (l->rate == 0 || numbers(text, v) != 2 || v[1] < TIME_MIN)
+	if (l->rate == 0 || !record_pair(text, &was, &at))
 		return false;
-	*level = bucket_drained(v[0], now_us - v[1], l->rate * times, l->period_us);
+	*level = bucket_drained(was, now_us - at, l->rate * times, l->period_us);
 	return true;
 }
 
@@ -201,6 +199,14 @@ record_read(struct ctl *c, enum limit_per kind, const char *record_key, char key
 	return fields;
 }
 
+static bool
+is_quota(const char *field)
+{
+	const char *colon = strchr(field, ':');
+
+	return colon != NULL && strcmp(colon, QUOTA_FIELD) == 0;
+}
+
 /* When something was last charged: records of networks, users, ... keep no `last`. */
 static int64_t
 last_charge(const json_t *fields)
@@ -218,8 +224,10 @@ last_charge(const json_t *fields)
 			at = v[3];
 		else if (strcmp(name, "known") == 0 && n == 1)
 			at = v[0];
-		else if (n >= 2 && n % 2 == 0)
-			at = v[1] >= TIME_MIN ? v[1] : v[n - 2];
+		else if (is_quota(name) && n % 2 == 0 && n > 0)
+			at = v[n - 2];
+		else if (n == 2)
+			at = v[1];
 		if (at > last)
 			last = at;
 	}

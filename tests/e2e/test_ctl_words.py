@@ -160,11 +160,11 @@ def test_quota_of_many_chunks(start, redis):
     """All of a long quota is read, not its first 256 bytes."""
     _, ctl = start('limit connections { quota = "100/1h" }\n')
     chunks = " ".join(f"{now() - (40 - n) * 10**6} {2 + n % 2}" for n in range(40))
-    redis.cmd("HSET", "weir:address:{192.0.2.0/24}:192.0.2.7", "connections", chunks,
+    redis.cmd("HSET", "weir:address:{192.0.2.0/24}:192.0.2.7", "connections:quota", chunks,
               "last", now())
     row, = ctl.json("top by connections")["rows"]
     assert (row["used"], row["of"]) == (100, 100)
-    assert ctl.json("why", V4)["record"]["connections"] == chunks
+    assert ctl.json("why", V4)["record"]["connections:quota"] == chunks
     assert ctl.json("why", V4)["next"]["connection"]["reason"] == "quota"
 
 

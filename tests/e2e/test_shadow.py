@@ -41,20 +41,21 @@ def test_a_day_in_the_shade(start, redis):
                      f"until={until} by={AUTHOR}")
     assert 86398 < until - time.time() <= 86401
     # the live limit goes on, and the shadow refuses nobody
-    assert load.connects(milter.socket, "192.0.2.1", 6) == [True] * 4 + [False] * 2
-    assert load.connects(milter.socket, "198.51.100.1", 3) == [True] * 3
-    assert load.connects(milter.socket, "203.0.113.1", 2) == [True] * 2
+    for client, times in (("192.0.2.1", 6), ("198.51.100.1", 10), ("203.0.113.1", 9)):
+        assert load.connects(milter.socket, client, times) == [True] * 4 + [False] * (times - 4)
+    assert load.connects(milter.socket, "10.0.0.9", 2) == [True] * 2
     report = ctl.json("limit shadow connections")
-    assert (report["clients"], report["attempts"], report["seen"]) == (2, 5, 3)
-    assert report["good"] == 2 and report["live_refused"] == 1
+    assert (report["clients"], report["attempts"], report["seen"]) == (3, 19, 4)
+    assert report["good"] == 2 and report["live_refused"] == 3
     assert [(row["who"], row["attempts"], row["known"], row["good"]) for row in report["top"]] == \
-        [("192.0.2.1", 4, False, True), ("198.51.100.1", 1, True, True)]
+        [("198.51.100.1", 8, True, True), ("203.0.113.1", 7, False, False),
+         ("192.0.2.1", 4, False, True)]
     assert (report["live"]["burst"], report["candidate"]["burst"]) == (4, 2)
     assert report["until"] == until and time.time() - report["since"] < 10 and \
         "ended" not in report
     text = ctl("limit shadow connections").out
-    assert "2 would have been refused by the candidate, 5 times; 2 of these are good" in text
-    assert "1 of 3 clients were last refused by the live limit" in text
+    assert "3 would have been refused by the candidate, 19 times; 2 of these are good" in text
+    assert "3 of 4 clients were last refused by the live limit" in text
     # a new run begins with nothing
     ctl("limit shadow connections rate=5/1h burst=3 for 2h")
     report = ctl.json("limit shadow connections")
