@@ -196,21 +196,10 @@ each_key(struct demand *d, const struct facts *f, enum what what, unsigned good,
 	}
 }
 
-static struct facts
-connect_facts(const struct addr *client)
-{
-	return (struct facts){.stage = STAGE_CONNECT,
-	    .client = *client,
-	    .user = "",
-	    .helo = "",
-	    .sender = "",
-	    .recipient = ""};
-}
-
 static void
 on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 {
-	struct facts f = connect_facts(&s->client);
+	struct facts f = traffic_facts(s, NULL);
 
 	each_key(ctx, &f, HIT, s->good, now_us);
 }
@@ -218,7 +207,7 @@ on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 static void
 on_end(void *ctx, struct mail_session *s)
 {
-	struct facts f = connect_facts(&s->client);
+	struct facts f = traffic_facts(s, NULL);
 
 	each_key(ctx, &f, END, s->good, 0);
 }
@@ -236,11 +225,7 @@ static void
 on_message(void *ctx, struct mail_session *s, struct mail_message *m,
     const struct mail_recipients *r, int64_t now_us)
 {
-	struct facts f = {.stage = STAGE_RCPT,
-	    .client = m->client,
-	    .user = s->user,
-	    .helo = "",
-	    .sender = m->sender};
+	struct facts f = traffic_facts(s, m);
 
 	for (int i = 0; i < r->all; i++) {
 		f.recipient = i < r->named ? r->names[i] : "";
@@ -257,12 +242,10 @@ on_good_message(void *ctx, struct mail_message *m, unsigned bits)
 {
 	struct demand *d = ctx;
 	const struct mail_session *s = traffic_session(d->traffic, m);
-	struct facts f = connect_facts(&m->client);
+	struct facts f = traffic_facts(s, m);
 
 	each_key(d, &f, MARK, bits, 0);
-	f.stage = STAGE_RCPT;
-	f.user = s != NULL ? s->user : "";
-	f.sender = m->sender;
+	f.stage = STAGE_CONNECT;
 	each_key(d, &f, MARK, bits, 0);
 }
 

@@ -10,9 +10,8 @@
 /* A greylisted message that will come again. */
 struct retry {
 	int64_t time_us;
-	struct addr client;
+	struct mail_message message;
 	int recipients;
-	char sender[TRAFFIC_SENDER_MAX + 1];
 	char recipient[TRAFFIC_RECIPIENT_MAX + 1];
 };
 
@@ -156,7 +155,6 @@ walk_message(struct trial *t, struct walk *w, int64_t now_us)
 	bool whole_message = reply_closes(&t->rules.greylist.reply), asked = false;
 	uint64_t lease;
 
-	w->f.stage = STAGE_RCPT;
 	for (int i = 0; i < w->r->all && !w->over; i++) {
 		bool named = i < w->r->named && w->sender_told;
 		struct verdict v;
@@ -186,7 +184,7 @@ walk_message(struct trial *t, struct walk *w, int64_t now_us)
 /* A good sender comes again, and is known from then on; but in a log that was written without
  * greylisting nobody does. Without this each new pair of a large sender would be held. */
 static void
-add_retry(struct trial *t, const struct walk *w, int64_t now_us)
+add_retry(struct trial *t, const struct walk *w, const struct mail_message *m, int64_t now_us)
 {
 	struct retry *again;
 
@@ -196,9 +194,8 @@ add_retry(struct trial *t, const struct walk *w, int64_t now_us)
 	}
 	again = &t->retries[(t->first_retry + t->nretries++) % REPLAY_RETRIES];
 	again->time_us = now_us + t->rules.greylist.delay_us + REPLAY_RETRY_US;
-	again->client = w->f.client;
+	again->message = *m;
 	again->recipients = w->r->all;
-	snprintf(again->sender, sizeof again->sender, "%s", w->f.sender);
 	snprintf(again->recipient, sizeof again->recipient, "%s", w->held);
 }
 
@@ -210,9 +207,7 @@ take_retries(struct trial *t, int64_t now_us)
 		const char *names[1] = {again->recipient};
 		struct mail_recipients r = {.names = names, .named = 1, .all = again->recipients};
 		struct walk w = {
-		    .f = {.client = again->client, .user = "", .helo = "", .sender = again->sender},
-		    .r = &r,
-		    .sender_told = true};
+		    .f = traffic_facts(NULL, &again->message), .r = &r, .sender_told = true};
 
 		walk_message(t, &w, again->time_us);
 		t->came_back++;
@@ -231,12 +226,7 @@ on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 
 	for (unsigned k = 0; k < r->ntrials; k++) {
 		struct trial *t = &r->trials[k];
-		struct facts f = {.stage = STAGE_CONNECT,
-		    .client = s->client,
-		    .user = "",
-		    .helo = "",
-		    .sender = "",
-		    .recipient = ""};
+		struct facts f = traffic_facts(s, NULL);
 		struct verdict v;
 
 		take_retries(t, now_us);
@@ -257,8 +247,7 @@ on_message(void *ctx, struct mail_session *s, struct mail_message *m,
 	for (unsigned k = 0; k < r->ntrials; k++) {
 		struct trial *t = &r->trials[k];
 		struct session_trial *st = &s->trial[k];
-		struct walk w = {
-		    .f = {.client = m->client, .user = s->user, .helo = "", .sender = m->sender},
+		struct walk w = {.f = traffic_facts(s, m),
 		    .r = recipients,
 		    .sender_told = m->sender_told,
 		    .greylist_known = st->greylist_known};
@@ -278,7 +267,7 @@ on_message(void *ctx, struct mail_session *s, struct mail_message *m,
 		}
 		st->greylist_known = w.greylist_known;
 		if (w.grey == GREY_NEW)
-			add_retry(t, &w, now_us);
+			add_retry(t, &w, m, now_us);
 	}
 	count_refused(r, m->cause, false, m->good, &m->client);
 }

@@ -152,6 +152,9 @@ struct traffic_figures traffic_figures(const struct traffic *t);
 struct mail_client *traffic_client(struct traffic *t, const struct addr *a);
 /* All of them that are remembered, in turn: NULL begins, and ends. */
 struct mail_client *traffic_next_client(struct traffic *t, const struct mail_client *c);
+/* What a question about them is asked with: m NULL at connect; s NULL when it is forgotten. The
+ * recipient is for the caller to fill in. All that a log can tell comes in here. */
+struct facts traffic_facts(const struct mail_session *s, const struct mail_message *m);
 /* The session of a message; NULL when it is forgotten. */
 struct mail_session *traffic_session(struct traffic *t, const struct mail_message *m);
 
