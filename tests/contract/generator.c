@@ -57,7 +57,7 @@ struct word {
 };
 
 /* Figures are small, so that limits are reached, and some do not divide evenly. */
-static const struct word limit_words[] = {
+static const struct word limit_words_table[] = {
     {"count", 100,
 	{"connections", "sessions", "messages", "recipients", "rejected-recipients", "bytes"}},
     {"per", 80,
@@ -127,8 +127,8 @@ static void
 any_words(struct rng *r, const char *first, char text[RULES_TEXT_MAX])
 {
 	text[0] = '\0';
-	add_word(text, limit_words[0].key, first);
-	for (const struct word *w = limit_words + 1; w->key != NULL; w++)
+	add_word(text, limit_words_table[0].key, first);
+	for (const struct word *w = limit_words_table + 1; w->key != NULL; w++)
 		if (rng_percent(r, w->percent))
 			add_word(text, w->key, value_of(r, w));
 }
@@ -137,7 +137,7 @@ static void
 other_words(struct rng *r, char text[RULES_TEXT_MAX])
 {
 	text[0] = '\0';
-	for (const struct word *w = limit_words; w->key != NULL; w++)
+	for (const struct word *w = limit_words_table; w->key != NULL; w++)
 		for (size_t i = 0; changeable[i] != NULL; i++)
 			if (strcmp(changeable[i], w->key) == 0 && rng_percent(r, 35))
 				add_word(text, w->key, value_of(r, w));
@@ -285,7 +285,7 @@ make_settings(struct rng *r, struct rules *out)
 static void
 make_limit(struct rng *r, struct rules *out, struct ruleset *file)
 {
-	const char *count = value_of(r, &limit_words[0]);
+	const char *count = value_of(r, &limit_words_table[0]);
 	unsigned n = out->nlimits++, tries = 0;
 
 	/* one letter, so that a field of Redis holds little else */
