@@ -196,9 +196,9 @@ struct excess {
 static void
 excess_add(struct excess *x, const struct limit *l, int64_t times, int64_t cost, int64_t now_us)
 {
-	int64_t before = x->ending - l->rate * times * (now_us - x->last_us);
+	int64_t before = x->last_us != 0 ? x->ending - l->rate * times * (now_us - x->last_us) : 0;
 
-	x->ending = (before > 0 && x->last_us != 0 ? before : 0) + cost * l->period_us;
+	x->ending = (before > 0 ? before : 0) + cost * l->period_us;
 	if (x->ending > x->worst)
 		x->worst = x->ending;
 	x->last_us = now_us;
