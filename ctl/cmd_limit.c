@@ -17,7 +17,7 @@
 
 /* --- list ---------------------------------------------------------------------------------------- */
 
-static json_t *
+json_t *
 limit_json(const struct limit *l)
 {
 	json_t *j = json_pack("{ss ss ss sb ss}", "name", l->name, "count",

@@ -122,19 +122,10 @@ histogram_json(const struct demand_histogram *h)
 }
 
 static json_t *
-limit_json(const struct limit *l, const struct demand_histogram *h)
+suggest_json(const struct limit *l, const struct demand_histogram *h)
 {
-	json_t *j = json_pack("{ss ss ss}", "name", l->name, "count", limit_count_name(l->count),
-	    "per", limit_per_name(l->per));
-	json_t *proposal = propose(l, h);
+	json_t *j = limit_json(l), *proposal = propose(l, h);
 
-	if (l->count == COUNT_SESSIONS)
-		json_object_set_new(j, "max", json_integer(l->max));
-	else {
-		json_object_set_new(j, "rate", json_integer(l->rate));
-		json_object_set_new(j, "period_seconds", json_integer(l->period_us / USEC_PER_SEC));
-		json_object_set_new(j, "burst", json_integer(l->burst));
-	}
 	json_object_set_new(j, "known", group_json(h, KNOWN));
 	json_object_set_new(j, "strangers", group_json(h, STRANGERS));
 	json_object_set_new(j, "good", group_json(h, GOOD_ONES));
@@ -303,7 +294,7 @@ cmd_suggest(struct ctl *c, int argc, char **argv)
 	for (unsigned i = 0; i < rules.set.nlimits; i++)
 		if (rules.set.limits[i].enabled)
 			json_array_append_new(
-			    limits, limit_json(&rules.set.limits[i], demand_of(d, i)));
+			    limits, suggest_json(&rules.set.limits[i], demand_of(d, i)));
 	out_result(c,
 	    json_pack("{so ss so sO}", "log", log, "limits_of",
 		rules.store != NULL ? "redis and the file" : "the file", "limits", limits,

@@ -152,6 +152,11 @@ void records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx);
 bool record_level(
     const struct client_record *r, const struct limit *l, int64_t now_us, int64_t *level);
 
+/* --- cmd_limit.c ------------------------------------------------------------------------------- */
+
+/* What a limit is: name, figures, action, reply. */
+json_t *limit_json(const struct limit *l);
+
 /* --- logread.c: mail logs --------------------------------------------------------------------- */
 
 struct traffic;
