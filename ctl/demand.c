@@ -117,7 +117,8 @@ grow(struct key *k, uint32_t *level, int64_t by)
 static void
 add_rate(struct key *k, const struct limit *l, int64_t cost, int64_t now_us)
 {
-	int64_t part = now_us / (l->period_us / DEMAND_PARTS);
+	int64_t span = l->quota != 0 ? l->window_us : l->period_us;
+	int64_t part = now_us / (span / DEMAND_PARTS);
 	uint32_t *newest;
 
 	if (part - k->part > DEMAND_PARTS) {
@@ -158,6 +159,13 @@ mark(struct key *k, unsigned good)
 
 enum what { HIT, MARK, END };
 
+/* Bytes in DEMAND_UNIT; plan cuts what a message may cost, and here it is wanted whole. */
+static int64_t
+cost_of(const struct limit *l, const struct facts *f, int64_t cost)
+{
+	return l->count == COUNT_BYTES ? (f->bytes + DEMAND_UNIT - 1) / DEMAND_UNIT : cost;
+}
+
 /* Calls what for the keys that these facts are counted under. Who has an override has limits of
  * his own, and is no measure for those of others. */
 static void
@@ -173,7 +181,9 @@ each_key(struct demand *d, const struct facts *f, enum what what, unsigned good,
 		uint64_t hash;
 		struct key *k;
 
-		if (l < d->rules.limits || l >= d->rules.limits + d->rules.nlimits)
+		/* what is only looked at is no demand, and a wider network is not its clients */
+		if (l < d->rules.limits || l >= d->rules.limits + d->rules.nlimits ||
+		    q.hits[i].mode == HIT_PROBE || q.bits[q.hits[i].record] != 0)
 			continue;
 		text[0] = (char)(l - d->rules.limits);
 		strcpy(text + 1, q.records[q.hits[i].record].key);
@@ -189,29 +199,17 @@ each_key(struct demand *d, const struct facts *f, enum what what, unsigned good,
 		if (what == HIT && l->count == COUNT_SESSIONS)
 			grow(k, &k->level, 1);
 		else if (what == HIT)
-			add_rate(k, l, q.hits[i].cost, now_us);
+			add_rate(k, l, cost_of(l, f, q.hits[i].cost), now_us);
 		else if (what == END && l->count == COUNT_SESSIONS && k->level > 0)
 			k->level--;
 		mark(k, good);
 	}
 }
 
-static struct facts
-connect_facts(const struct addr *client)
-{
-	return (struct facts){.stage = STAGE_CONNECT,
-	    .client = *client,
-	    .name = "",
-	    .user = "",
-	    .helo = "",
-	    .sender = "",
-	    .recipient = ""};
-}
-
 static void
 on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 {
-	struct facts f = connect_facts(&s->client);
+	struct facts f = traffic_facts(s, NULL);
 
 	each_key(ctx, &f, HIT, s->good, now_us);
 }
@@ -219,7 +217,7 @@ on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 static void
 on_end(void *ctx, struct mail_session *s)
 {
-	struct facts f = connect_facts(&s->client);
+	struct facts f = traffic_facts(s, NULL);
 
 	each_key(ctx, &f, END, s->good, 0);
 }
@@ -237,18 +235,29 @@ static void
 on_message(void *ctx, struct mail_session *s, struct mail_message *m,
     const struct mail_recipients *r, int64_t now_us)
 {
-	struct facts f = {.stage = STAGE_RCPT,
-	    .client = m->client,
-	    .name = "",
-	    .user = s->user,
-	    .helo = "",
-	    .sender = m->sender};
+	struct facts f = traffic_facts(s, m);
 
 	for (int i = 0; i < r->all; i++) {
 		f.recipient = i < r->named ? r->names[i] : "";
 		f.message_counted = i > 0;
 		each_key(ctx, &f, HIT, m->good, now_us);
 	}
+	if (r->all > 0 && m->size > 0) {
+		f.stage = STAGE_EOM;
+		f.recipient = "";
+		f.bytes = m->size;
+		each_key(ctx, &f, HIT, m->good, now_us);
+	}
+}
+
+static void
+on_rejected(void *ctx, struct mail_session *s, int64_t now_us)
+{
+	struct facts f = traffic_facts(s, NULL);
+
+	f.stage = STAGE_RCPT;
+	f.rejected = true;
+	each_key(ctx, &f, HIT, s->good, now_us);
 }
 
 /* Perhaps days later, when its session is forgotten. Its recipients are, too, so limits per
@@ -259,12 +268,10 @@ on_good_message(void *ctx, struct mail_message *m, unsigned bits)
 {
 	struct demand *d = ctx;
 	const struct mail_session *s = traffic_session(d->traffic, m);
-	struct facts f = connect_facts(&m->client);
+	struct facts f = traffic_facts(s, m);
 
 	each_key(d, &f, MARK, bits, 0);
-	f.stage = STAGE_RCPT;
-	f.user = s != NULL ? s->user : "";
-	f.sender = m->sender;
+	f.stage = STAGE_CONNECT;
 	each_key(d, &f, MARK, bits, 0);
 }
 
@@ -274,7 +281,7 @@ struct demand *
 demand_new(const struct ruleset *r)
 {
 	static const struct traffic_ops ops = {
-	    on_connect, on_message, on_end, on_good_session, on_good_message};
+	    on_connect, on_message, on_end, on_good_session, on_good_message, on_rejected};
 	struct demand *d = calloc(1, sizeof *d);
 
 	if (d == NULL)

@@ -22,6 +22,9 @@
 /* 64 + 32 for each further power of two, to 2^32. */
 #define DEMAND_CLASSES (64 + 32 * 26)
 
+/* Bytes are counted in units of so many. */
+#define DEMAND_UNIT 1024
+
 enum demand_group {
 	DEMAND_KNOWN, /* had mail delivered on two days, or authenticated */
 	DEMAND_GOOD, /* had mail delivered */

@@ -57,8 +57,14 @@ first_of(char *text, const char *word)
 static void
 tell_client(const struct reading *r, struct mail_event *e, char *p)
 {
-	if (p != NULL && text_client(p, e))
-		r->fn(r->ctx, e);
+	bool forged = p != NULL && strstr(p, "(may be forged)") != NULL;
+
+	if (p == NULL || !text_client(p, e))
+		return;
+	/* it is not known by a name that does not lead back to it */
+	if (forged)
+		e->name = "";
+	r->fn(r->ctx, e);
 }
 
 /* --- messages ---------------------------------------------------------------------------------- */
@@ -182,7 +188,7 @@ read_milter(const struct reading *r, char *p)
 	if (!addr_parse(strncmp(addr, "IPv6:", 5) == 0 ? addr + 5 : addr, &e.client))
 		e.client.family = ADDR_NONE;
 	p[strcspn(p, ",")] = '\0';
-	e.name = *p == '[' ? "" : p;
+	e.name = *p == '[' || strstr(p, "(may be forged)") != NULL ? "" : p;
 	r->fn(r->ctx, &e);
 }
 

@@ -10,10 +10,10 @@
 /* A greylisted message that will come again. */
 struct retry {
 	int64_t time_us;
-	struct addr client;
+	struct mail_message message;
 	int recipients;
-	char sender[TRAFFIC_SENDER_MAX + 1];
 	char recipient[TRAFFIC_RECIPIENT_MAX + 1];
+	char name[TRAFFIC_NAME_MAX + 1];
 };
 
 /* --- counting ------------------------------------------------------------------------------------ */
@@ -146,9 +146,29 @@ struct walk {
 	bool greylist_known; /* for the session */
 	uint8_t cause; /* of the first recipient that was not let in */
 	bool over; /* by a 421 */
+	bool taken; /* somebody is let in, so it is sent */
+	int64_t bytes; /* it has; 0 = not told */
 	enum grey_state grey; /* that held it back */
 	const char *held; /* whom it concerned */
 };
+
+static void
+walk_end(struct trial *t, struct walk *w, int64_t now_us)
+{
+	struct facts f = w->f;
+	struct verdict v;
+	uint64_t lease;
+
+	f.stage = STAGE_EOM;
+	f.recipient = "";
+	f.bytes = w->bytes;
+	v = decide(t, &f, now_us, &lease);
+	if (v.action == DO_ACCEPT)
+		return;
+	if (w->cause == 0)
+		w->cause = cause_of(t, &v);
+	w->over = v.action == DO_REFUSE;
+}
 
 static void
 walk_message(struct trial *t, struct walk *w, int64_t now_us)
@@ -156,7 +176,6 @@ walk_message(struct trial *t, struct walk *w, int64_t now_us)
 	bool whole_message = reply_closes(&t->rules.greylist.reply), asked = false;
 	uint64_t lease;
 
-	w->f.stage = STAGE_RCPT;
 	for (int i = 0; i < w->r->all && !w->over; i++) {
 		bool named = i < w->r->named && w->sender_told;
 		struct verdict v;
@@ -174,11 +193,13 @@ walk_message(struct trial *t, struct walk *w, int64_t now_us)
 			w->over = v.action == DO_REFUSE;
 			continue;
 		}
-		w->f.message_counted = true;
+		w->f.message_counted = w->taken = true;
 		asked = asked || v.grey != GREY_NONE;
 		if (v.grey == GREY_PASSED || v.grey == GREY_KNOWN)
 			w->greylist_known = true;
 	}
+	if (!w->over && w->taken && w->bytes > 0)
+		walk_end(t, w, now_us);
 }
 
 /* --- greylisted clients come back ---------------------------------------------------------------- */
@@ -186,7 +207,7 @@ walk_message(struct trial *t, struct walk *w, int64_t now_us)
 /* A good sender comes again, and is known from then on; but in a log that was written without
  * greylisting nobody does. Without this each new pair of a large sender would be held. */
 static void
-add_retry(struct trial *t, const struct walk *w, int64_t now_us)
+add_retry(struct trial *t, const struct walk *w, const struct mail_message *m, int64_t now_us)
 {
 	struct retry *again;
 
@@ -196,9 +217,9 @@ add_retry(struct trial *t, const struct walk *w, int64_t now_us)
 	}
 	again = &t->retries[(t->first_retry + t->nretries++) % REPLAY_RETRIES];
 	again->time_us = now_us + t->rules.greylist.delay_us + REPLAY_RETRY_US;
-	again->client = w->f.client;
+	again->message = *m;
 	again->recipients = w->r->all;
-	snprintf(again->sender, sizeof again->sender, "%s", w->f.sender);
+	snprintf(again->name, sizeof again->name, "%s", w->f.name);
 	snprintf(again->recipient, sizeof again->recipient, "%s", w->held);
 }
 
@@ -209,13 +230,10 @@ take_retries(struct trial *t, int64_t now_us)
 		const struct retry *again = &t->retries[t->first_retry];
 		const char *names[1] = {again->recipient};
 		struct mail_recipients r = {.names = names, .named = 1, .all = again->recipients};
-		struct walk w = {.f = {.client = again->client,
-				     .name = "",
-				     .user = "",
-				     .helo = "",
-				     .sender = again->sender},
-		    .r = &r,
-		    .sender_told = true};
+		struct walk w = {
+		    .f = traffic_facts(NULL, &again->message), .r = &r, .sender_told = true};
+
+		w.f.name = again->name;
 
 		walk_message(t, &w, again->time_us);
 		t->came_back++;
@@ -234,13 +252,7 @@ on_connect(void *ctx, struct mail_session *s, int64_t now_us)
 
 	for (unsigned k = 0; k < r->ntrials; k++) {
 		struct trial *t = &r->trials[k];
-		struct facts f = {.stage = STAGE_CONNECT,
-		    .client = s->client,
-		    .name = "",
-		    .user = "",
-		    .helo = "",
-		    .sender = "",
-		    .recipient = ""};
+		struct facts f = traffic_facts(s, NULL);
 		struct verdict v;
 
 		take_retries(t, now_us);
@@ -261,11 +273,8 @@ on_message(void *ctx, struct mail_session *s, struct mail_message *m,
 	for (unsigned k = 0; k < r->ntrials; k++) {
 		struct trial *t = &r->trials[k];
 		struct session_trial *st = &s->trial[k];
-		struct walk w = {.f = {.client = m->client,
-				     .name = "",
-				     .user = s->user,
-				     .helo = "",
-				     .sender = m->sender},
+		struct walk w = {.f = traffic_facts(s, m),
+		    .bytes = m->size,
 		    .r = recipients,
 		    .sender_told = m->sender_told,
 		    .greylist_known = st->greylist_known};
@@ -285,9 +294,24 @@ on_message(void *ctx, struct mail_session *s, struct mail_message *m,
 		}
 		st->greylist_known = w.greylist_known;
 		if (w.grey == GREY_NEW)
-			add_retry(t, &w, now_us);
+			add_retry(t, &w, m, now_us);
 	}
 	count_refused(r, m->cause, false, m->good, &m->client);
+}
+
+/* The MTA has refused it, whatever is said of it; it counts for what comes next. */
+static void
+on_rejected(void *ctx, struct mail_session *s, int64_t now_us)
+{
+	struct replay *r = ctx;
+	struct facts f = traffic_facts(s, NULL);
+	uint64_t lease;
+
+	f.stage = STAGE_RCPT;
+	f.rejected = true;
+	for (unsigned k = 0; k < r->ntrials; k++)
+		if (!s->trial[k].over)
+			(void)decide(&r->trials[k], &f, now_us, &lease);
 }
 
 static void
@@ -324,6 +348,7 @@ trial_init(struct trial *t, const struct ruleset *rules, int64_t zone_size)
 {
 	t->rules = *rules;
 	t->rules.observe = false;
+	t->rules.drain_until_us = 0; /* maintenance now says nothing of then */
 	t->zone = zone_new(zone_size, 1);
 	t->store = t->zone != NULL ? zone_store_open(t->zone, 0) : NULL;
 	t->retries = calloc(REPLAY_RETRIES, sizeof *t->retries);
@@ -334,7 +359,7 @@ struct replay *
 replay_new(const struct ruleset *now, const struct ruleset *candidate, int64_t zone_size)
 {
 	static const struct traffic_ops ops = {
-	    on_connect, on_message, on_end, on_good_session, on_good_message};
+	    on_connect, on_message, on_end, on_good_session, on_good_message, on_rejected};
 	struct replay *r = calloc(1, sizeof *r);
 	bool ok;
 

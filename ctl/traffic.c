@@ -6,38 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "siphash.h"
-#include "traffic.h"
-
-enum step_kind { STEP_CONNECT, STEP_MESSAGE, STEP_END };
-
-struct step {
-	int64_t time_us;
-	enum step_kind kind;
-	struct lru_ref session, message;
-};
-
-/* A name in the list of a message. */
-struct recipient {
-	uint32_t next; /* 0 = the last */
-	char name[TRAFFIC_RECIPIENT_MAX + 1];
-};
-
-struct traffic {
-	const struct traffic_ops *ops;
-	void *ctx;
-	struct siphash_key secret;
-	struct traffic_figures figures;
-	int64_t now_us; /* the log's clock; never goes back */
-	int64_t shift_us; /* what the clock was set back by, in all */
-	struct lru *sessions, *messages, *clients;
-	uint64_t unnamed; /* messages without a queue id or a sender so far */
-	struct step *steps; /* a ring, oldest at `first` */
-	uint32_t first, nsteps;
-	struct recipient *recipients; /* from 1 */
-	uint32_t recipients_used, recipients_free;
-	const char *names[MAIL_NRCPT_MAX];
-};
+#include "traffic_private.h"
+#include "weir/pool.h"
 
 /* --- keys ---------------------------------------------------------------------------------------- */
 
@@ -99,6 +69,12 @@ traffic_next_client(struct traffic *t, const struct mail_client *c)
 	return c == NULL ? lru_oldest(t->clients) : lru_newer(t->clients, c);
 }
 
+static void
+keep_name(char out[TRAFFIC_NAME_MAX + 1], const char *name)
+{
+	snprintf(out, TRAFFIC_NAME_MAX + 1, "%s", strlen(name) <= TRAFFIC_NAME_MAX ? name : "");
+}
+
 static struct mail_client *
 client_seen(struct traffic *t, const struct addr *a, const char *name)
 {
@@ -110,7 +86,7 @@ client_seen(struct traffic *t, const struct addr *a, const char *name)
 		t->figures.clients++;
 	}
 	if (c != NULL && name[0] != '\0')
-		snprintf(c->name, sizeof c->name, "%s", name);
+		keep_name(c->name, name);
 	return c;
 }
 
@@ -150,228 +126,7 @@ message_good(struct traffic *t, struct mail_message *m, unsigned bits)
 		t->ops->good_message(t->ctx, m, bits);
 }
 
-/* --- recipients of a message --------------------------------------------------------------------- */
-
-/* How far it is looked for the same name: a list of thousands must not cost their square. */
-#define SAME_NAME_MAX 256
-
-static bool
-has_recipient(const struct traffic *t, const struct mail_message *m, const char *name)
-{
-	uint32_t i = m->recipients;
-
-	for (int n = 0; i != 0 && n < SAME_NAME_MAX; n++, i = t->recipients[i].next)
-		if (strcasecmp(t->recipients[i].name, name) == 0)
-			return true;
-	return false;
-}
-
-/* Without room he is one of those whose name is not told. */
-static void
-add_recipient(struct traffic *t, struct mail_message *m, const char *name)
-{
-	uint32_t place = t->recipients_free;
-
-	if (m->listed == MAIL_NRCPT_MAX)
-		return;
-	if (place != 0)
-		t->recipients_free = t->recipients[place].next;
-	else if (t->recipients_used < TRAFFIC_RECIPIENTS)
-		place = ++t->recipients_used;
-	else
-		return;
-	snprintf(t->recipients[place].name, sizeof t->recipients[place].name, "%s", name);
-	t->recipients[place].next = 0;
-	if (m->recipients == 0)
-		m->recipients = place;
-	else
-		t->recipients[m->last_recipient].next = place;
-	m->last_recipient = place;
-	m->listed++;
-}
-
-static void
-drop_recipients(struct traffic *t, struct mail_message *m)
-{
-	if (m->recipients == 0)
-		return;
-	t->recipients[m->last_recipient].next = t->recipients_free;
-	t->recipients_free = m->recipients;
-	m->recipients = 0;
-	m->listed = 0;
-}
-
-/* --- steps --------------------------------------------------------------------------------------- */
-
-static void take_step(struct traffic *t);
-
-static void
-add_step(struct traffic *t, enum step_kind kind, struct mail_session *s, struct mail_message *m)
-{
-	struct step *step;
-
-	s->waiting++; /* first: it must not be freed below */
-	/* more in a minute than there is room for: the oldest is not waited for as long */
-	if (t->nsteps == TRAFFIC_STEPS)
-		take_step(t);
-	step = &t->steps[(t->first + t->nsteps++) % TRAFFIC_STEPS];
-	step->time_us = t->now_us;
-	step->kind = kind;
-	step->session = lru_ref_of(t->sessions, s);
-	step->message = (struct lru_ref){0};
-	if (m != NULL)
-		step->message = lru_ref_of(t->messages, m);
-}
-
-static bool
-same_ref(struct lru_ref a, struct lru_ref b)
-{
-	return a.place == b.place && a.serial == b.serial;
-}
-
-/* The last transaction of its session, which may still be under way. */
-static bool
-is_current(struct traffic *t, const struct mail_session *s, const struct mail_message *m)
-{
-	return same_ref(s->current, lru_ref_of(t->messages, m));
-}
-
-/* How many recipients a milter was asked for. */
-static int
-count_recipients(struct traffic *t, const struct mail_session *s, const struct mail_message *m)
-{
-	int n;
-
-	if (m->nrcpt >= 0)
-		return m->listed + (m->nrcpt > m->named ? m->nrcpt - m->named : 0);
-	/* It never came so far that its recipients were counted. What the session says in all is
-	 * this one's, less the messages before it. */
-	n = m->listed - m->attempts;
-	if (s->ending && is_current(t, s, m) && s->rcpt_told - s->rcpt_done > n)
-		n = s->rcpt_told - s->rcpt_done;
-	return (n > 1 ? n : 1) + m->attempts;
-}
-
-/* Nothing that could be read would matter any more. */
-static bool
-is_over(const struct mail_message *m)
-{
-	return m->removed || !m->link.keyed || m->nrcpt < 0 || m->settled >= m->nrcpt;
-}
-
-static bool
-was_refused(const struct mail_session *s)
-{
-	for (int k = 0; k < TRIALS; k++)
-		if (s->trial[k].cause != 0)
-			return true;
-	return false;
-}
-
-/* Nothing is to come but, if it was refused, news of its messages. */
-static void
-drop_session(struct traffic *t, struct mail_session *s)
-{
-	if (s->ending && s->waiting == 0 &&
-	    (s->messages == 0 || (s->good & GOOD_DELIVERED) != 0 || !was_refused(s)))
-		lru_free(t->sessions, s);
-}
-
-static void
-drop_message(struct traffic *t, struct mail_message *m)
-{
-	struct mail_session *s = traffic_session(t, m);
-
-	lru_free(t->messages, m);
-	if (s == NULL)
-		return;
-	s->messages--;
-	drop_session(t, s);
-}
-
-static void
-decide_message(struct traffic *t, struct mail_session *s, struct mail_message *m, int64_t time_us)
-{
-	struct mail_recipients r = {.names = t->names};
-
-	for (uint32_t i = m->recipients; i != 0; i = t->recipients[i].next)
-		t->names[r.named++] = t->recipients[i].name;
-	if (!m->sender_told)
-		snprintf(m->sender, sizeof m->sender, "?%llu", (unsigned long long)++t->unnamed);
-	r.all = count_recipients(t, s, m);
-	if (r.all > MAIL_NRCPT_MAX)
-		r.all = MAIL_NRCPT_MAX;
-	if (!s->unseen) {
-		t->figures.messages++;
-		t->figures.authenticated += m->authenticated;
-		t->figures.recipients += r.all;
-		t->figures.nameless += r.all - r.named;
-		t->ops->message(t->ctx, s, m, &r, time_us);
-	}
-	s->rcpt_done += r.all - m->attempts;
-	m->decided = true;
-	drop_recipients(t, m);
-}
-
-static void
-end_of_session(struct traffic *t, struct mail_session *s)
-{
-	if (!s->ended && !s->unseen)
-		t->ops->end(t->ctx, s);
-	s->ended = true;
-}
-
-/* The oldest step's time has come. */
-static void
-take_step(struct traffic *t)
-{
-	struct step step = t->steps[t->first];
-	struct mail_session *s = lru_at(t->sessions, step.session);
-	struct mail_message *m = lru_at(t->messages, step.message);
-
-	t->first = (t->first + 1) % TRAFFIC_STEPS;
-	t->nsteps--;
-	if (s == NULL || (step.kind == STEP_MESSAGE && m == NULL))
-		return;
-	if (step.kind == STEP_MESSAGE && !m->complete && !s->ending && is_current(t, s, m)) {
-		/* it takes longer than we look ahead: asked when it is known, or given up */
-		m->parked = true;
-		return;
-	}
-	s->waiting--;
-	switch (step.kind) {
-	case STEP_CONNECT:
-		if (!s->unseen) {
-			t->figures.sessions++;
-			t->ops->connect(t->ctx, s, step.time_us);
-		}
-		break;
-	case STEP_MESSAGE:
-		decide_message(t, s, m, step.time_us);
-		break;
-	case STEP_END:
-		end_of_session(t, s);
-		break;
-	}
-	/* Where ends are not told, a session is taken to be open from the first to the last that
-	 * is heard of it. */
-	if (s->waiting == 0 && !s->ends_told)
-		end_of_session(t, s);
-	if (m != NULL && m->decided && is_over(m))
-		drop_message(t, m);
-	else
-		drop_session(t, s);
-}
-
-static void
-unpark(struct traffic *t, struct mail_session *s, struct mail_message *m)
-{
-	if (!m->parked)
-		return;
-	m->parked = false;
-	add_step(t, STEP_MESSAGE, s, m);
-	s->waiting--; /* it was counted while it was parked */
-}
+/* --- sessions ------------------------------------------------------------------------------------ */
 
 /* Whatever the session was in the middle of is over. */
 static void
@@ -380,27 +135,8 @@ close_transaction(struct traffic *t, struct mail_session *s)
 	struct mail_message *m = lru_at(t->messages, s->current);
 
 	if (m != NULL)
-		unpark(t, s, m);
+		traffic_unpark(t, s, m);
 }
-
-/* A full table forgets what it has not heard of for longest. If that still waits for its time,
- * there is more in a minute than there is room for: the log is read less far ahead. */
-static void
-make_room(struct traffic *t)
-{
-	const struct mail_session *s = lru_oldest(t->sessions);
-	const struct mail_message *m = lru_oldest(t->messages);
-
-	while (t->nsteps > 0 &&
-	    ((lru_full(t->sessions) && s->waiting > 0) ||
-		(lru_full(t->messages) && m->queued && !m->decided))) {
-		take_step(t);
-		s = lru_oldest(t->sessions);
-		m = lru_oldest(t->messages);
-	}
-}
-
-/* --- sessions ------------------------------------------------------------------------------------ */
 
 static void
 begin_end(struct traffic *t, struct mail_session *s)
@@ -410,7 +146,7 @@ begin_end(struct traffic *t, struct mail_session *s)
 	s->ending = true;
 	lru_unkey(t->sessions, s);
 	close_transaction(t, s);
-	add_step(t, STEP_END, s, NULL);
+	traffic_add_step(t, STEP_END, s, NULL);
 }
 
 static struct mail_session *
@@ -419,16 +155,16 @@ begin_session(struct traffic *t, const struct mail_event *e)
 	const struct mail_client *c = client_seen(t, &e->client, e->name);
 	struct mail_session *s;
 
-	make_room(t);
+	traffic_make_room(t);
 	s = lru_add(t->sessions, session_key(t, e));
 	s->client = e->client;
-	snprintf(s->name, sizeof s->name, "%s", e->name);
+	keep_name(s->name, e->name);
 	s->ends_told = e->ends_told;
 	s->rcpt_told = -1;
 	s->last_us = t->now_us;
 	if (!s->ends_told)
 		t->figures.ends_missing = true;
-	add_step(t, STEP_CONNECT, s, NULL);
+	traffic_add_step(t, STEP_CONNECT, s, NULL);
 	if (c != NULL && c->known)
 		session_good(t, s, GOOD_KNOWN);
 	return s;
@@ -452,7 +188,7 @@ session_of(struct traffic *t, const struct mail_event *e)
 		return e->client_told ? begin_session(t, e) : NULL;
 	s->last_us = t->now_us;
 	if (s->name[0] == '\0' && e->name[0] != '\0')
-		snprintf(s->name, sizeof s->name, "%s", e->name);
+		keep_name(s->name, e->name);
 	return s;
 }
 
@@ -482,7 +218,7 @@ new_message(struct traffic *t, const struct mail_event *e)
 	/* queue ids are used again */
 	if (m != NULL)
 		lru_unkey(t->messages, m);
-	make_room(t);
+	traffic_make_room(t);
 	if (e->queue_id[0] != '\0')
 		m = lru_add(t->messages, message_key(t, e));
 	else {
@@ -506,7 +242,7 @@ join_session(struct traffic *t, struct mail_session *s, struct mail_message *m)
 		return;
 	m->queued = true;
 	s->messages++;
-	add_step(t, STEP_MESSAGE, s, m);
+	traffic_add_step(t, STEP_MESSAGE, s, m);
 }
 
 static void
@@ -546,7 +282,7 @@ complete(struct traffic *t, struct mail_message *m, const struct mail_event *e)
 	m->size = e->size;
 	m->nrcpt = e->nrcpt;
 	if (s != NULL)
-		unpark(t, s, m);
+		traffic_unpark(t, s, m);
 }
 
 static void
@@ -579,8 +315,8 @@ on_stopped(struct traffic *t, const struct mail_event *e)
 	if (m == NULL || m->complete)
 		return;
 	mailbox_name(e->recipient, name, sizeof name);
-	if (name[0] != '\0' && !m->decided && !has_recipient(t, m, name))
-		add_recipient(t, m, name);
+	if (name[0] != '\0' && !m->decided && !traffic_has_recipient(t, m, name))
+		traffic_add_recipient(t, m, name);
 	complete(t, m, e);
 }
 
@@ -598,7 +334,7 @@ attempt_without_id(struct traffic *t, const struct mail_event *e, const char *na
 	mailbox_name(e->sender, sender, sizeof sender);
 	m = lru_at(t->messages, s->attempt);
 	if (m != NULL && !m->decided && strcmp(m->sender, sender) == 0 &&
-	    !has_recipient(t, m, name))
+	    !traffic_has_recipient(t, m, name))
 		return m;
 	m = new_message(t, e);
 	s->attempt = lru_ref_of(t->messages, m);
@@ -627,7 +363,7 @@ on_attempt(struct traffic *t, const struct mail_event *e)
 	if (m == NULL || m->decided)
 		return;
 	set_sender(m, e);
-	add_recipient(t, m, name);
+	traffic_add_recipient(t, m, name);
 	if (e->counted)
 		m->named++;
 	else
@@ -646,8 +382,8 @@ on_delivery(struct traffic *t, const struct mail_event *e)
 		return;
 	if (!m->decided) {
 		mailbox_name(e->recipient, name, sizeof name);
-		if (!e->aliased || !has_recipient(t, m, name))
-			add_recipient(t, m, name);
+		if (!e->aliased || !traffic_has_recipient(t, m, name))
+			traffic_add_recipient(t, m, name);
 		m->named++;
 	}
 	if (e->fate == FATE_SENT) {
@@ -661,8 +397,8 @@ on_delivery(struct traffic *t, const struct mail_event *e)
 	}
 	if (e->fate != FATE_DEFERRED)
 		m->settled++;
-	if (m->decided && is_over(m))
-		drop_message(t, m);
+	if (m->decided && traffic_is_over(m))
+		traffic_drop_message(t, m);
 }
 
 static void
@@ -674,7 +410,7 @@ on_removed(struct traffic *t, const struct mail_event *e)
 		return;
 	m->removed = true;
 	if (m->decided)
-		drop_message(t, m);
+		traffic_drop_message(t, m);
 	else
 		lru_unkey(t->messages, m);
 }
@@ -683,6 +419,8 @@ on_removed(struct traffic *t, const struct mail_event *e)
 
 /* A line that is a little late belongs to now. If the clock was set back (or files were read in
  * the wrong order) time goes on from where it was. */
+#define CLOCK_MAX_US (INT64_MAX / 4) /* whoever brings it there gets a clock that stands still */
+
 static void
 set_clock(struct traffic *t, int64_t time_us)
 {
@@ -693,12 +431,11 @@ set_clock(struct traffic *t, int64_t time_us)
 	t->figures.last_us = time_us;
 	if (us >= t->now_us)
 		t->now_us = us;
-	else if (t->now_us - us > TRAFFIC_LATE_US) {
+	else if (t->now_us - us > TRAFFIC_LATE_US && t->now_us < CLOCK_MAX_US) {
 		t->shift_us += t->now_us - us;
 		t->figures.set_back++;
 	}
-	while (t->nsteps > 0 && t->now_us - t->steps[t->first].time_us >= TRAFFIC_AHEAD_US)
-		take_step(t);
+	traffic_steps_until(t, t->now_us - TRAFFIC_AHEAD_US);
 }
 
 void
@@ -742,9 +479,10 @@ traffic_event(void *traffic, const struct mail_event *e)
 		on_attempt(t, e);
 		break;
 	case MAIL_REJECTED:
-		/* a milter is not asked about these; only counted */
 		t->figures.rejected++;
-		(void)session_of(t, e);
+		s = session_of(t, e);
+		if (s != NULL)
+			traffic_add_step(t, STEP_REJECTED, s, NULL);
 		break;
 	case MAIL_DELIVERY:
 		on_delivery(t, e);
@@ -767,14 +505,12 @@ traffic_finish(struct traffic *t)
 {
 	struct mail_session *s, *next;
 
-	while (t->nsteps > 0)
-		take_step(t);
+	traffic_steps_until(t, INT64_MAX);
 	for (s = lru_oldest(t->sessions); s != NULL; s = next) {
 		next = lru_newer(t->sessions, s);
 		begin_end(t, s);
 		/* only of this session, so that next stays */
-		while (t->nsteps > 0)
-			take_step(t);
+		traffic_steps_until(t, INT64_MAX);
 	}
 }
 
@@ -788,7 +524,7 @@ forget_session(void *ctx, void *element)
 
 	if (!s->ended && (s->ends_told || s->waiting > 0))
 		t->figures.forgotten++;
-	end_of_session(t, s);
+	traffic_end(t, s);
 }
 
 static void
@@ -805,7 +541,7 @@ forget_message(void *ctx, void *element)
 		if (!m->decided)
 			s->waiting--;
 	}
-	drop_recipients(t, m);
+	traffic_drop_recipients(t, m);
 }
 
 struct traffic *
@@ -854,4 +590,19 @@ struct mail_session *
 traffic_session(struct traffic *t, const struct mail_message *m)
 {
 	return lru_at(t->sessions, m->session);
+}
+
+struct facts
+traffic_facts(const struct mail_session *s, const struct mail_message *m)
+{
+	return (struct facts){
+	    .stage = m != NULL ? STAGE_RCPT : STAGE_CONNECT,
+	    .client = m != NULL ? m->client : s->client,
+	    /* nobody has logged in when he connects */
+	    .name = s != NULL && name_confirmed(s->name, "") ? s->name : "",
+	    .user = m != NULL && s != NULL ? s->user : "",
+	    .helo = "", /* not in any log */
+	    .sender = m != NULL ? m->sender : "",
+	    .recipient = "",
+	};
 }

@@ -42,8 +42,8 @@ enum good {
 };
 #define GOODS 3
 
-/* Names are cut; they are shown only. */
-#define TRAFFIC_NAME_MAX 63
+/* A longer host name is none: what is left of it would be another's domain. */
+#define TRAFFIC_NAME_MAX 127
 /* Longer mailboxes are counted under a shortened name (mailbox_name()). */
 #define TRAFFIC_SENDER_MAX 127
 #define TRAFFIC_RECIPIENT_MAX 59
@@ -120,6 +120,8 @@ struct traffic_ops {
 	/* These bits of good have been added. Before and after connect() and message(). */
 	void (*good_session)(void *ctx, struct mail_session *s, unsigned bits);
 	void (*good_message)(void *ctx, struct mail_message *m, unsigned bits);
+	/* The MTA rejected a recipient itself. NULL: not wanted. */
+	void (*rejected)(void *ctx, struct mail_session *s, int64_t now_us);
 };
 
 struct traffic_figures {
@@ -152,6 +154,9 @@ struct traffic_figures traffic_figures(const struct traffic *t);
 struct mail_client *traffic_client(struct traffic *t, const struct addr *a);
 /* All of them that are remembered, in turn: NULL begins, and ends. */
 struct mail_client *traffic_next_client(struct traffic *t, const struct mail_client *c);
+/* What a question about them is asked with: m NULL at connect; s NULL when it is forgotten. The
+ * recipient is for the caller to fill in. All that a log can tell comes in here. */
+struct facts traffic_facts(const struct mail_session *s, const struct mail_message *m);
 /* The session of a message; NULL when it is forgotten. */
 struct mail_session *traffic_session(struct traffic *t, const struct mail_message *m);
 

@@ -23,7 +23,7 @@ static const struct {
     {ID ": from=a@client.test, size=20, class=0, nrcpts=1, daemon=v4, relay=[192.0.2.7]",
 	"envelope mx/5 " ID " [192.0.2.7] from=a@client.test size=20 nrcpt=1"},
     {ID ": from=<a@b>, size=0, class=0, nrcpts=0, relay=c.example [192.0.2.7] (may be forged)",
-	"envelope mx/5 " ID " c.example[192.0.2.7] from=a@b size=0 nrcpt=0"},
+	"envelope mx/5 " ID " [192.0.2.7] from=a@b size=0 nrcpt=0"},
     {ID ": from=<a@b>, size=1, class=0, nrcpts=1, relay=ann@c.example [192.0.2.7]",
 	"envelope mx/5 " ID " c.example[192.0.2.7] from=a@b size=1 nrcpt=1"},
     /* what a stranger puts into his Message-ID is not where it comes from */

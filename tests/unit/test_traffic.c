@@ -516,6 +516,26 @@ test_clock(void **state)
 	    "2020 connect 192.0.2.7 \nend 192.0.2.7\n");
 }
 
+/* From one end of time to the other, again and again: the clock stands still before it overflows
+ * (the sanitizer looks). */
+static void
+test_clock_to_the_end(void **state)
+{
+	struct recorder *r = start();
+	const int64_t centuries = INT64_C(230) * 365 * 86400;
+
+	(void)state;
+	for (int i = 0; i < 4000; i++) {
+		at(r, centuries, "192.0.2.1");
+		at(r, -centuries / 5, "192.0.2.2");
+		r->used = 0;
+	}
+	assert_true(traffic_figures(r->traffic).set_back > 100);
+	(void)finish(r);
+	assert_int_equal(r->connects, 8000);
+	assert_int_equal(r->ends, 8000);
+}
+
 /* --- more than there is room for ------------------------------------------------------------------ */
 
 /* Each is asked about, and each that began ends, however little time there was to look ahead. */
@@ -601,6 +621,7 @@ main(void)
 	    cmocka_unit_test(test_known),
 	    cmocka_unit_test(test_good_later),
 	    cmocka_unit_test(test_clock),
+	    cmocka_unit_test(test_clock_to_the_end),
 	    cmocka_unit_test(test_too_many_sessions),
 	    cmocka_unit_test(test_too_many_messages),
 	    cmocka_unit_test(test_figures),
