@@ -187,7 +187,8 @@ def test_json(ctl):
 
 
 WRONG_USAGE = [
-    "", "drain", "limits", "limit set", "limit set connections", "limit unset",
+    "", "drain all", "drain all perhaps", "drain all off for 1h", "drain all off -w",
+    "drain all on for", "drain -w", "drain all on now", "limits", "limit set", "limit set connections", "limit unset",
     "limit history 5", "limit rollback", "limit rollback x", "limit rollback -1", "limit list x",
     "limit set connections burst", "override", "override set 192.0.2.1 connections",
     "override unset 192.0.2.1 connections burst=1", "exempt", "exempt 192.0.2.1 for",
@@ -210,7 +211,7 @@ def test_usage(redis, ctl, words):
 def test_help(ctl):
     out = ctl("--help").out
     for command in ("limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
-                    "why", "top", "status", "clear", "greylist"):
+                    "why", "top", "status", "clear", "drain", "greylist"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
@@ -270,7 +271,9 @@ def test_on_a_terminal(redis, ctl):
 
 COMPLETED = [
     (["weirctl", ""], {"limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                       "status", "clear", "greylist"}),
+                       "status", "clear", "greylist", "drain"}),
+    (["weirctl", "drain", ""], {"all"}), (["weirctl", "drain", "all", ""], {"on", "off"}),
+    (["weirctl", "drain", "all", "on", ""], {"for", "-w"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
     (["weirctl", "limit", ""], {"list", "set", "unset", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),
