@@ -29,7 +29,7 @@ CHANGES = ["limit set connections burst=9", "limit set recipients burst=400 for 
            f"override set {CLIENT} connections burst=90", f"exempt {CLIENT}",
            f"unlist {CLIENT}", "block 203.0.113.0/24", "limit unset recipients",
            "limit rollback 1", f"greylist pass {CLIENT}", f"greylist forget {CLIENT}",
-           f"clear {CLIENT}", "drain all on for 1h", "drain all off"]
+           f"clear {CLIENT}", "drain all on for 1h"]
 
 
 def granted(user):

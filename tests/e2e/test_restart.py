@@ -332,6 +332,30 @@ def test_upgrade(weir, tmp_path):
     replaced(milter, before)
 
 
+@pytest.mark.parametrize("files", [8, 10])
+def test_new_workers_cannot_run(weir, tmp_path, files):
+    """What the trial cannot find out: those of before are not sent away until the new
+    ones serve, be it never."""
+    program = tmp_path / "weir-milter"
+    shutil.copy(find_program("weir-milter"), program)
+    milter = weir(WIDE.replace("60s", "1s"), program=str(program))
+    before = replaced(milter)
+    old = load.fill([milter.socket], "192.0.2.1", 2)
+    wrapper = tmp_path / "new"
+    wrapper.write_text(f"#!/bin/sh\n[ $1 = -n ] || ulimit -n {files}\n"
+                       f'exec {find_program("weir-milter")} "$@"\n')
+    wrapper.chmod(0o755)
+    wrapper.rename(program)
+    since = milter.mark()
+    milter.reload()
+    milter.wait_log("cannot be started: Too many|the workers of before go on", since=since)
+    time.sleep(1.2)                     # longer than drain-timeout
+    assert set(before) <= set(milter.workers()) and not milter.log("reloaded")
+    assert load.connects(milter.socket, "192.0.2.1", 6) == [True] * 6
+    assert all(session.mail().code == rawmilter.CONTINUE for session in old)
+    load.close_all(old)
+
+
 def test_upgrade_in_the_background(tmp_path):
     """A daemon finds its relative paths again, keeps its pid, and leaves nothing."""
     program, conf = tmp_path / "weir-milter", tmp_path / "weir.conf"
