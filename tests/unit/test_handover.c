@@ -17,6 +17,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/un.h>
@@ -264,6 +265,8 @@ test_deadlines(void **state)
 
 /* --- the socket that falls silent -------------------------------------------------------------- */
 
+static atomic_bool thread_known;
+
 /* Waits in poll() and accepts, as libmilter does; says what became of it. */
 static void *
 accept_once(void *arg)
@@ -274,6 +277,7 @@ accept_once(void *arg)
 	int n, fd;
 
 	listener_thread(l);
+	atomic_store(&thread_known, true);
 	n = poll(&p, 1, 5000);
 	error = n < 0 ? errno : 0;
 	fd = accept(l->fd, NULL, NULL);
@@ -335,7 +339,7 @@ test_silence(void **state)
 		assert_true(accepted >= 0);
 		assert_int_equal(listener_connections(&l), 1);
 		assert_int_equal(pthread_create(&thread, NULL, accept_once, &l), 0);
-		while (l.thread == 0)
+		while (!atomic_exchange(&thread_known, false))
 			usleep(1000);
 		usleep(20000); /* it is in poll() by then, or will find the new one */
 		listener_silence(&l);
