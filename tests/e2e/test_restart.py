@@ -4,6 +4,7 @@ lose the milter, so a loss cannot hide behind "accept".
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -291,6 +292,60 @@ def test_mode_of_the_socket(weir):
     milter.write_conf('socket-mode = "0600"')
     reload(milter)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_as_another_user(weir, tmp_path):
+    """After the rights are gone: what the user may read is reloaded, what he may not is
+    refused, and the socket stays as root has made it."""
+    directory = proc.make_run_directory("user")
+    milter = weir('limit connections { rate = "1/1h" burst = 2 }',
+                  socket=f"unix:{directory}/milter.sock", args=["-u", "nobody:mail"])
+    milter.conf.chmod(0o644)
+    before = os.stat(directory / "milter.sock")
+    milter.write_conf('limit connections { rate = "1/1h" burst = 4 }')
+    reload(milter)
+    assert load.connects(milter.socket, "192.0.2.1", 5) == [True] * 4 + [False]
+    after = os.stat(directory / "milter.sock")
+    assert (after.st_ino, after.st_uid, after.st_mode) == \
+        (before.st_ino, before.st_uid, before.st_mode)
+    secret = tmp_path / "secret"
+    secret.write_text("x\n")
+    secret.chmod(0o600)
+    milter.write_conf(f'redis {{ url = "redis://127.0.0.1:1" password-file = "{secret}" }}')
+    refused_reload(milter, "Permission denied")
+    assert load.connects(milter.socket, "192.0.2.2") == [True]
+
+
+def test_status_tells(weir, redis):
+    """weirctl status: how many sessions are left in workers of before; it stays the same
+    node, and up since its start."""
+    milter = weir(WIDE, redis=redis)
+    ctl = Ctl(redis.url)
+    first, = proc.wait_for(lambda: ctl.json("status")["nodes"], 5)
+    old = load.fill([milter.socket], "192.0.2.1", 3)
+    reload(milter)
+    new = load.fill([milter.socket], "192.0.2.1", 2)
+    node, = proc.wait_for(lambda: [n for n in ctl.json("status")["nodes"]
+                                   if n["draining_sessions"] == 3], 5)
+    assert (node["sessions"], node["node"], node["started"]) == \
+        (5, first["node"], first["started"])
+    workers = node["draining_workers"]
+    assert workers in (1, 2)
+    assert re.search(rf"sessions open +5, 3 of them in {workers} workers? of before a reload",
+                     ctl("status").out)
+    load.close_all(old)
+    proc.wait_for(lambda: ctl.json("status")["nodes"][0]["draining_workers"] == 0, 6)
+    assert ctl.json("status")["nodes"][0]["sessions"] == 2
+    load.close_all(new)
+
+
+@pytest.mark.parametrize("fd", ["99", "0", "-1", "x"])
+def test_handover_is_no_option(fd):
+    """-H is not for people."""
+    result = subprocess.run([find_program("weir-milter"), "-f", "-H", fd], timeout=5,
+                            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            check=False)
+    assert result.returncode == 2 and "-H is for a reload only" in result.stderr
 
 
 # An upgrade.
