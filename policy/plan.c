@@ -170,6 +170,13 @@ plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 
 /* --- the pool ------------------------------------------------------------------------------ */
 
+/* A busy host wants to know whom it has before it. */
+static bool
+known_matters(const struct facts *f)
+{
+	return f->stage == STAGE_CONNECT && f->level > 0 && !f->spared;
+}
+
 /* Asked where a verdict can hang on it, and where something is learnt. */
 static void
 plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
@@ -184,9 +191,12 @@ plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
 		p->event = TRUST_REJECTED;
 	else if (f->stage == STAGE_RCPT && !f->message_counted)
 		p->event = TRUST_MESSAGE;
-	p->asked = ruleset_needs_trust(r) || (p->event != TRUST_LOOK && ruleset_learns(r));
+	p->asked = ruleset_needs_trust(r) || known_matters(f) ||
+	    (p->event != TRUST_LOOK && ruleset_learns(r));
 	if (!p->asked)
 		return;
+	/* who is refused in observe mode goes on, and is charged like everybody */
+	p->known_only = known_matters(f) && !r->observe;
 	p->record = request_record(r, f, PER_POOL, q);
 	p->rule = r->trust;
 	p->passed_us = r->greylist.enabled ? r->greylist.keep_us : 0;
@@ -271,12 +281,19 @@ wants_answer(const struct request *q)
 }
 
 bool
+plan_overloaded(const struct ruleset *r, const struct facts *f)
+{
+	return f->stage == STAGE_CONNECT && f->level > 1 && !r->observe;
+}
+
+bool
 plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	q->deadline_us = 0;
 	q->peek = false;
 	q->nrecords = q->nhits = 0;
 	q->grey.asked = q->pool.asked = false;
+	q->pool.known_only = false;
 	q->pool.block_us = 0;
 	q->wrote_us = 0;
 	q->rejected = f->stage == STAGE_RCPT && f->rejected;
@@ -290,6 +307,8 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 		(void)request_record(r, f, PER_ADDRESS, q);
 		return true;
 	}
+	if (plan_overloaded(r, f))
+		return false;
 	plan_hits(r, f, q);
 	plan_pool(r, f, q);
 	plan_greylist(r, f, q);
@@ -330,6 +349,10 @@ plan_steps(const struct ruleset *r)
 	}
 	if (ruleset_learns(r))
 		s.name = s.rejected = true;
+	/* whoever is let go at connect is not counted as open */
+	if (load_wants(&r->load, LOAD_SESSIONS))
+		s.close = true;
+	s.daemon = load_wanted(&r->load) && r->load.nspare > 0;
 	if (s.rejected || s.bytes)
 		s.rcpt = true;
 	/* without MAIL nobody knows where a message begins, nor who is authenticated */

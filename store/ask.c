@@ -30,7 +30,7 @@ ask_names_init(struct ask_names *n)
 
 #define ARGS_MAX \
 	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 12 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + \
-	    7 + 8)
+	    8 + 8)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
 	((3 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
@@ -177,6 +177,7 @@ ask_pool(struct args *a, const struct pool_question *p)
 	arg_number(a, p->rule.messages);
 	arg_number(a, p->rule.over_us);
 	arg_number(a, p->rule.keep_us);
+	arg_number(a, p->known_only);
 }
 
 static void

@@ -11,6 +11,7 @@
 #include "weir/exceptions.h"
 #include "weir/fold.h"
 #include "weir/limit.h"
+#include "weir/load.h"
 #include "weir/trust.h"
 
 /* More limits than this is a configuration that nobody can reason about. */
@@ -46,6 +47,7 @@ struct ruleset {
 	int64_t trap_us; /* who writes to a trap is blocked for so long */
 	struct fold fold; /* under which names mailboxes are counted */
 	const struct psl_ctx_st *psl; /* pool.h's list, owned likewise; NULL = there is none */
+	struct load_rules load; /* from when on this host is too busy, and for whom */
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
 	struct exceptions *exceptions; /* of this ruleset alone; NULL = none */
