@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "weir/units.h"
+#include "conf_load.h"
 #include "conf_words.h"
 
 /* Beyond this a worker for each would only fight for the cores. */
@@ -402,6 +403,18 @@ const struct conf_word conf_words[] = {
     {"known", "over", set_known_over, false},
     {"known", "keep", set_known_keep, false},
     {"known", "learn", set_known_learn, false},
+    {"load", "sessions", NULL, false},
+    {"load", "run-queue", NULL, false},
+    {"load", "psi-cpu", NULL, false},
+    {"load", "psi-memory", NULL, false},
+    {"load", "psi-io", NULL, false},
+    {"load", "redis-latency", NULL, false},
+    {"load", "queue", NULL, false},
+    {"load", "neighbours", NULL, false},
+    {"load", "queue-directory", conf_load_queue_directory, true},
+    {"load", "queue-command", conf_load_queue_command, false},
+    {"load", "spare", conf_load_spare, true},
+    {"load", "reply", conf_load_reply, false},
     {"limit", "count", NULL, false},
     {"limit", "per", NULL, false},
     {"limit", "for", NULL, false},
@@ -421,6 +434,8 @@ bool
 conf_word_set(struct conf *c, const struct conf_word *w, const char *title, const char *value,
     char *err, size_t errlen)
 {
+	if (w->set == NULL && strcmp(w->section, "load") == 0)
+		return conf_load_marks(c, w->name, value, err, errlen);
 	if (w->set == NULL)
 		return set_limit_word(c, title, w->name, value, err, errlen);
 	return w->set(c, title, value, err, errlen);

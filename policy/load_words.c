@@ -186,6 +186,8 @@ load_spare(struct load_rules *r, const char *daemon, char *err, size_t errlen)
 	for (const char *p = daemon; *p != '\0'; p++)
 		if ((unsigned char)*p <= ' ' || *p == 0x7f)
 			return err_set(err, errlen, "a daemon's name has no blanks", NULL);
+	if (load_spares(r, daemon, daemon))
+		return true;
 	if (r->nspare == LOAD_SPARE_MAX)
 		return err_set(err, errlen, "more than 16 daemons", NULL);
 	strcpy(r->spare[r->nspare++], daemon);

@@ -608,9 +608,12 @@ test_spare(void **state)
 	longest[LOAD_DAEMON_MAX + 1] = '\0';
 	assert_false(load_spare(&r, longest, err, sizeof err));
 	assert_true(load_spare(&r, longest + 1, err, sizeof err));
-	while (r.nspare < LOAD_SPARE_MAX)
-		assert_true(load_spare(&r, "x", err, sizeof err));
-	assert_false(load_spare(&r, "x", err, sizeof err));
+	for (char name[] = "a"; r.nspare < LOAD_SPARE_MAX; name[0]++) {
+		assert_true(load_spare(&r, name, err, sizeof err));
+		assert_true(load_spare(&r, name, err, sizeof err)); /* once is enough */
+	}
+	assert_string_equal(r.spare[LOAD_SPARE_MAX - 1], "l");
+	assert_false(load_spare(&r, "z", err, sizeof err));
 	assert_string_equal(err, "more than 16 daemons");
 }
 
