@@ -26,6 +26,8 @@
 #define ERR_MAX 512
 #define WORDS_MAX 40 /* in one section */
 #define SECTIONS_MAX 8 /* and what marks the end */
+/* More belong into Redis, where they can be read without a restart. */
+#define LISTS_MAX 1000
 #define END_OF_FILE "end-of-file"
 
 /* libconfuse's callbacks carry no context of ours. Start-up is single-threaded. */
@@ -67,6 +69,28 @@ on_value(cfg_t *section, cfg_opt_t *opt)
 	return -1;
 }
 
+/* list "WHO" { ... } is complete. */
+static int
+on_list(cfg_t *root, cfg_t *section)
+{
+	struct conf *c = reading.conf;
+	char err[LIMIT_ERR_MAX] = "";
+	struct who who;
+
+	if (exceptions_count(c->lists) == LISTS_MAX) {
+		cfg_error(root, "more than %d lists: keep them in Redis (weirctl(8))", LISTS_MAX);
+		return -1;
+	}
+	if (!who_parse(cfg_title(section), &who, err, sizeof err) ||
+	    !listing_finish(&c->list_words, &who, err, sizeof err)) {
+		cfg_error(root, "list %s: %s", cfg_title(section), err);
+		return -1;
+	}
+	exceptions_add_listed(c->lists, &who, &c->list_words);
+	listing_init(&c->list_words);
+	return 0;
+}
+
 /* The closing brace of a section: what only the whole can tell, while the line is at hand. */
 static int
 on_section(cfg_t *root, cfg_opt_t *opt)
@@ -94,6 +118,8 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 		cfg_error(root, "%s", err);
 		return -1;
 	}
+	if (strcmp(opt->name, "list") == 0)
+		return on_list(root, section);
 	if (strcmp(opt->name, "limit") != 0)
 		return 0;
 	l = ruleset_limit(&reading.conf->rules, cfg_title(section));
@@ -143,13 +169,14 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	}
 	if (section[0] == '\0') {
 		static cfg_opt_t redis[WORDS_MAX], greylist[WORDS_MAX], limit[WORDS_MAX],
-		    known[WORDS_MAX], load[WORDS_MAX];
+		    known[WORDS_MAX], load[WORDS_MAX], list[WORDS_MAX];
 		const cfg_opt_t sections[] = {
 		    CFG_SEC("redis", redis, CFGF_NODEFAULT),
 		    CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
 		    CFG_SEC("known", known, CFGF_NODEFAULT),
 		    CFG_SEC("load", load, CFGF_NODEFAULT),
 		    CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+		    CFG_SEC("list", list, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		    CFG_STR(END_OF_FILE, NULL, CFGF_NODEFAULT),
 		};
 
@@ -158,6 +185,7 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 		section_opts("known", known);
 		section_opts("load", load);
 		section_opts("limit", limit);
+		section_opts("list", list);
 		for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
 			opts[n++] = sections[i];
 	}
@@ -234,6 +262,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 		cfg_set_validate_func(cfg, path, on_value);
 	}
 	cfg_set_validate_func(cfg, "limit", on_section);
+	cfg_set_validate_func(cfg, "list", on_section);
 	cfg_set_validate_func(cfg, "greylist", on_section);
 	cfg_set_validate_func(cfg, "known", on_section);
 	cfg_set_validate_func(cfg, "load", on_section);
@@ -302,6 +331,8 @@ conf_defaults(struct conf *c)
 	c->socket_mode = DEFAULT_SOCKET_MODE;
 	c->zone_size = DEFAULT_ZONE_SIZE;
 	c->exempt = netset_new();
+	c->lists = exceptions_new(0, 0);
+	listing_init(&c->list_words);
 }
 
 static bool
@@ -331,7 +362,7 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 	char err[LIMIT_ERR_MAX + LIMIT_NAME_MAX + 16];
 
 	conf_defaults(c);
-	if (c->exempt == NULL) {
+	if (c->exempt == NULL || c->lists == NULL) {
 		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
@@ -347,6 +378,12 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	open_psl(c);
+	if (!exceptions_seal(c->lists)) {
+		fprintf(errors, "%s: out of memory\n", PROGRAM);
+		return false;
+	}
+	if (exceptions_count(c->lists) > 0)
+		c->rules.exceptions = c->lists;
 	if (!ruleset_finish(&c->rules, err, sizeof err)) {
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file != NULL ? file : "built-in", err);
 		return false;
@@ -387,6 +424,17 @@ print_limit(const struct limit *l, FILE *out)
 	fputc('\n', out);
 }
 
+static void
+print_list(const struct listed_entry *l, FILE *out)
+{
+	char who[WHO_TEXT_MAX];
+
+	fprintf(out, "list %s: %s", listed_who(l, who), list_action_name(l->says.action));
+	if (l->says.delay_us != 0)
+		fprintf(out, ", delay %lld s", (long long)(l->says.delay_us / USEC_PER_SEC));
+	fputc('\n', out);
+}
+
 void
 conf_print(const struct conf *c, FILE *out)
 {
@@ -401,8 +449,10 @@ conf_print(const struct conf *c, FILE *out)
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)
-		fprintf(out, "greylist: delay %lld s\n",
-		    (long long)(c->rules.greylist.delay_us / USEC_PER_SEC));
+		fprintf(out, "greylist: delay %lld s%s%s\n",
+		    (long long)(c->rules.greylist.delay_us / USEC_PER_SEC),
+		    c->rules.greylist.listed_only ? ", listed recipients only" : "",
+		    c->rules.greylist.accept_null_sender ? ", null sender accepted" : "");
 	else
 		fprintf(out, "greylist: off\n");
 	conf_load_print(c, out);
@@ -418,6 +468,8 @@ conf_print(const struct conf *c, FILE *out)
 		fprintf(out, "recipient-delimiter: %s\n", c->rules.fold.delimiters);
 	if (c->rules.fold.unwrap)
 		fprintf(out, "unwrap-senders: true\n");
+	for (unsigned i = 0; i < exceptions_count(c->lists); i++)
+		print_list(exceptions_at(c->lists, i), out);
 }
 
 void
@@ -426,5 +478,6 @@ conf_free(struct conf *c)
 	netset_free(&c->exempt);
 	psl_free(c->psl);
 	c->psl = NULL;
+	exceptions_free(&c->lists);
 	explicit_bzero(c->redis.password, sizeof c->redis.password);
 }

@@ -39,6 +39,8 @@ struct conf {
 	bool load_spare_given; /* the file says which daemons rules.load spares */
 	struct netset *exempt; /* rules.exempt points here */
 	struct psl_ctx_st *psl; /* rules.psl points here; NULL = this host has no list */
+	struct exceptions *lists; /* rules.exceptions points here, if it holds any */
+	struct listing list_words; /* of the list section that is being read */
 	struct ruleset rules; /* the file's layer, finished */
 };
 

@@ -346,6 +346,22 @@ SETTER(known_learn)
 	return units_bool(value, &c->rules.learn) || refuse(err, errlen, "must be true or false");
 }
 
+SETTER(grey_recipients)
+{
+	UNUSED(title);
+	c->rules.greylist.listed_only = strcmp(value, "listed") == 0;
+	return c->rules.greylist.listed_only || strcmp(value, "all") == 0 ||
+	    refuse(err, errlen, "must be all or listed");
+}
+
+SETTER(grey_null_sender)
+{
+	UNUSED(title);
+	c->rules.greylist.accept_null_sender = strcmp(value, "accept") == 0;
+	return c->rules.greylist.accept_null_sender || strcmp(value, "greylist") == 0 ||
+	    refuse(err, errlen, "must be greylist or accept");
+}
+
 /* --- limit NAME { ... } -------------------------------------------------------------------- */
 
 /* limit_set() knows the words of a limit, here and in Redis. */
@@ -364,6 +380,15 @@ set_limit_word(struct conf *c, const char *title, const char *word, const char *
 		return false;
 	}
 	return limit_set(l, word, value, err, errlen);
+}
+
+/* --- list "WHO" { ... } ------------------------------------------------------------------------ */
+
+/* listing_set() knows the words of an entry, here and in Redis. */
+static bool
+set_list_word(struct conf *c, const char *word, const char *value, char *err, size_t errlen)
+{
+	return listing_set(&c->list_words, word, value, err, errlen);
 }
 
 /* --- the tables ------------------------------------------------------------------------------ */
@@ -415,6 +440,8 @@ const struct conf_word conf_words[] = {
     {"load", "queue-command", conf_load_queue_command, false},
     {"load", "spare", conf_load_spare, true},
     {"load", "reply", conf_load_reply, false},
+    {"greylist", "recipients", set_grey_recipients, false},
+    {"greylist", "null-sender", set_grey_null_sender, false},
     {"limit", "count", NULL, false},
     {"limit", "per", NULL, false},
     {"limit", "for", NULL, false},
@@ -427,6 +454,8 @@ const struct conf_word conf_words[] = {
     {"limit", "action", NULL, false},
     {"limit", "reply", NULL, false},
     {"limit", "enabled", NULL, false},
+    {"list", "action", NULL, false},
+    {"list", "delay", NULL, false},
     {NULL, NULL, NULL, false},
 };
 
@@ -434,9 +463,11 @@ bool
 conf_word_set(struct conf *c, const struct conf_word *w, const char *title, const char *value,
     char *err, size_t errlen)
 {
-	if (w->set == NULL && strcmp(w->section, "load") == 0)
+	if (w->set != NULL)
+		return w->set(c, title, value, err, errlen);
+	if (strcmp(w->section, "load") == 0)
 		return conf_load_marks(c, w->name, value, err, errlen);
-	if (w->set == NULL)
-		return set_limit_word(c, title, w->name, value, err, errlen);
-	return w->set(c, title, value, err, errlen);
+	if (strcmp(w->section, "list") == 0)
+		return set_list_word(c, w->name, value, err, errlen);
+	return set_limit_word(c, title, w->name, value, err, errlen);
 }

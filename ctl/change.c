@@ -15,7 +15,8 @@
 #define HISTORY_MAX 1000
 /* Somebody else was faster so often: that is no person. */
 #define TRIES_MAX 50
-#define FIELDS_MAX 64
+
+char ctl_leave[] = "";
 
 char *
 ctl_entry(const struct ctl *c, const char *words, int64_t until_us)
@@ -88,19 +89,36 @@ check(const struct rules *r, enum overlay_section s, const char *field, const ch
 		ctl_die(CTL_REFUSED, "%s: %s", out_safe(field, 100, safe, sizeof safe), err);
 }
 
-/* 0 = somebody was faster; else the new generation. */
+/* The new generation, or SOMEBODY_WAS_FASTER. */
+#define SOMEBODY_WAS_FASTER (-1)
+
+static int64_t
+swap_in(struct ctl *c, const char *keys[4], int nargs, const char **args)
+{
+	redisReply *reply = ctl_eval(c, lua_change, 4, keys, nargs, args);
+	int64_t generation = SOMEBODY_WAS_FASTER;
+
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2 &&
+	    reply->element[0]->type == REDIS_REPLY_INTEGER && reply->element[0]->integer == 1)
+		generation = reply->element[1]->integer;
+	freeReplyObject(reply);
+	return generation;
+}
+
+/* As swap_in(), or CTL_NOTHING: there was nothing to change. */
 static int64_t
 attempt(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields, change_fn *fn,
     void *ctx)
 {
 	const char *keys[] = {"generation", "history", "format", section_name(s)};
-	const char *args[4 + 3 * FIELDS_MAX];
-	char *made[FIELDS_MAX], by[ENTRY_BY_MAX + 1], keep[12];
+	const char **args = calloc(4 + 3 * (size_t)n, sizeof *args);
+	char **made = calloc(n, sizeof *made), by[ENTRY_BY_MAX + 1], keep[12];
 	struct rules r;
-	redisReply *reply;
-	int64_t generation = 0;
+	int64_t generation = CTL_NOTHING;
 	int nargs = 0;
 
+	if (args == NULL || made == NULL)
+		ctl_die(CTL_REFUSED, "out of memory");
 	rules_load(c, &r);
 	if (r.overlay.format > OVERLAY_FORMAT)
 		ctl_die(CTL_REFUSED, "nothing is changed: use the newer weirctl");
@@ -113,19 +131,21 @@ attempt(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fi
 		const char *now = rules_words(&r, s, fields[i]);
 
 		made[i] = fn(c, &r, fields[i], now, ctx);
+		if (made[i] == ctl_leave)
+			continue;
 		if (made[i] != NULL)
 			check(&r, s, fields[i], made[i]);
 		args[nargs++] = fields[i];
 		args[nargs++] = now != NULL ? now : "";
 		args[nargs++] = made[i] != NULL ? made[i] : "";
 	}
-	reply = ctl_eval(c, lua_change, 4, keys, nargs, args);
-	if (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2 &&
-	    reply->element[0]->type == REDIS_REPLY_INTEGER && reply->element[0]->integer == 1)
-		generation = reply->element[1]->integer;
-	freeReplyObject(reply);
+	if (nargs > 4)
+		generation = swap_in(c, keys, nargs, args);
 	for (unsigned i = 0; i < n; i++)
-		free(made[i]);
+		if (made[i] != ctl_leave)
+			free(made[i]);
+	free(made);
+	free(args);
 	rules_free(&r);
 	return generation;
 }
@@ -134,12 +154,10 @@ int64_t
 ctl_change(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields,
     change_fn *fn, void *ctx)
 {
-	if (n > FIELDS_MAX)
-		ctl_die(CTL_REFUSED, "too many entries at once");
 	for (int i = 0; i < TRIES_MAX; i++) {
 		int64_t generation = attempt(c, s, n, fields, fn, ctx);
 
-		if (generation != 0)
+		if (generation != SOMEBODY_WAS_FASTER)
 			return generation;
 	}
 	ctl_die(CTL_REFUSED, "somebody else keeps changing the same entry: try again");

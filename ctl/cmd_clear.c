@@ -65,11 +65,14 @@ cmd_clear(struct ctl *c, int argc, char **argv)
 		return CTL_USAGE;
 	if (!who_parse(argv[1], &who, err, sizeof err))
 		ctl_die(CTL_REFUSED, "\"%s\": %s", out_safe(argv[1], 60, safe, sizeof safe), err);
+	if (who.kind != WHO_USER && who.kind != WHO_NET)
+		ctl_die(CTL_REFUSED, "\"%s\": clear takes an address, a network or user:NAME",
+		    out_safe(argv[1], 60, safe, sizeof safe));
 	k.who = &who;
 	rules_load(c, &r);
-	if (who.is_user) {
+	if (who.kind == WHO_USER) {
 		const struct facts f = {
-		    .name = "", .user = who.user, .helo = "", .sender = "", .recipient = ""};
+		    .user = who.text, .name = "", .helo = "", .sender = "", .recipient = ""};
 		struct record rec;
 
 		if (plan_record(&r.set, PER_USER, &f, &rec))

@@ -1,5 +1,6 @@
 /*
- * cmd_greylist.c - weirctl greylist: what waits, who is known; pass and forget.
+ * cmd_greylist.c - weirctl greylist: what waits, who is known; pass and forget. For whom it is on or
+ * off is a list, see cmd_list.c.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -178,7 +179,7 @@ one_pool(struct ctl *c, const char *text, bool pass)
 	struct forgetting f = {.record_key = rec.key};
 	redisReply *reply;
 
-	if (!who_parse(text, &who, err, sizeof err) || who.is_user)
+	if (!who_parse(text, &who, err, sizeof err) || who.kind != WHO_NET)
 		ctl_die(CTL_REFUSED, "\"%s\" must be an address or a network",
 		    out_safe(text, 60, safe, sizeof safe));
 	rules_load(c, &r);
@@ -219,5 +220,7 @@ cmd_greylist(struct ctl *c, int argc, char **argv)
 		return one_pool(c, argv[2], true);
 	if (argc == 3 && strcmp(argv[1], "forget") == 0)
 		return one_pool(c, argv[2], false);
+	if (argc >= 3 && (strcmp(argv[1], "on") == 0 || strcmp(argv[1], "off") == 0))
+		return list_greylist(c, argc, argv);
 	return CTL_USAGE;
 }

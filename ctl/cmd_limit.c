@@ -13,6 +13,7 @@
 #include "ctl.h"
 
 #define HISTORY_SHOWN 20
+#define CHANGES_SHOWN 10 /* of one entry: an import makes thousands */
 #define HISTORY_MAX "1000"
 
 /* --- list ---------------------------------------------------------------------------------------- */
@@ -70,21 +71,6 @@ add_origin(json_t *j, const struct rules *r, const char *name)
 }
 
 static void
-period_text(int64_t s, char out[32])
-{
-	static const struct {
-		int64_t s;
-		const char *name;
-	} units[] = {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
-
-	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-		if (s % units[i].s == 0) {
-			snprintf(out, 32, "%" PRId64 "%s", s / units[i].s, units[i].name);
-			return;
-		}
-}
-
-static void
 print_list(const struct ctl *c, const json_t *result)
 {
 	struct table *t = table_new(5, "NAME", "PER", "LIMIT", "DOES", "FROM");
@@ -98,7 +84,7 @@ print_list(const struct ctl *c, const json_t *result)
 		snprintf(name, sizeof name,
 		    strcmp(out_text(l, "name"), out_text(l, "count")) == 0 ? "%s" : "%s (%s)",
 		    out_text(l, "name"), out_text(l, "count"));
-		period_text(out_whole(l, "period_seconds"), period);
+		out_period(out_whole(l, "period_seconds"), period);
 		if (!json_is_true(json_object_get(l, "enabled")))
 			snprintf(limit, sizeof limit, "off");
 		else if (json_object_get(l, "max") != NULL)
@@ -379,6 +365,7 @@ print_history(const struct ctl *c, const json_t *result)
 		puts("nothing has been changed with weirctl yet");
 	json_array_foreach(result, i, entry)
 	{
+		const json_t *changes = json_object_get(entry, "changes");
 		time_t at = (time_t)out_whole(entry, "time");
 		struct tm tm;
 		char when[32] = "?", by[100], reason[ENTRY_REASON_MAX + 1];
@@ -395,8 +382,11 @@ print_history(const struct ctl *c, const json_t *result)
 				out_width(c) > strlen(by) + 40 ? out_width(c) - strlen(by) - 31 : 9,
 				reason, sizeof reason));
 		putchar('\n');
-		json_array_foreach(json_object_get(entry, "changes"), k, change)
+		json_array_foreach(changes, k, change) if (k < CHANGES_SHOWN)
 		    print_change(c, change);
+		if (json_array_size(changes) > CHANGES_SHOWN)
+			printf(
+			    "      ... and %zu more\n", json_array_size(changes) - CHANGES_SHOWN);
 	}
 }
 

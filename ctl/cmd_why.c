@@ -13,7 +13,8 @@
 struct subject {
 	struct addr client;
 	char sender[MAILBOX_MAX + 1], recipient[MAILBOX_MAX + 1]; /* as they are counted */
-	const char *user, *helo;
+	bool sender_given; /* "" is one, too: the null sender */
+	const char *name, *user, *helo;
 };
 
 /* What would come next, and what its counters say. */
@@ -81,19 +82,26 @@ verdict_json(const struct verdict *v)
 	return j;
 }
 
-static void
-walk_step(const struct rules *r, const struct subject *s, const struct step *step, json_t *out)
+/* Who is not named is somebody of whom nothing is known, and not the null sender. */
+static struct facts
+step_facts(const struct subject *s, const struct step *step)
 {
-	struct facts f = {.stage = step->stage,
+	return (struct facts){.stage = step->stage,
 	    .client = s->client,
-	    .name = "",
+	    .name = s->name,
 	    .user = s->user,
 	    .helo = s->helo,
-	    .sender = s->sender,
+	    .sender = s->sender_given ? s->sender : "*",
 	    .recipient = s->recipient,
 	    .message_counted = step->message_counted,
 	    /* a further recipient: this message has been let through */
 	    .greylist_done = step->message_counted};
+}
+
+static void
+walk_step(const struct rules *r, const struct subject *s, const struct step *step, json_t *out)
+{
+	struct facts f = step_facts(s, step);
 	struct request q;
 	struct answer a;
 	struct verdict v;
@@ -113,45 +121,6 @@ walk_step(const struct rules *r, const struct subject *s, const struct step *ste
 		    json_pack("{ss ss sI}", "state", grey_state_name(a.grey), "key", q.grey.key,
 			"wait_seconds",
 			(json_int_t)((a.grey_wait_us + USEC_PER_SEC - 1) / USEC_PER_SEC)));
-}
-
-/* The exceptions that match the client, most telling first. */
-static json_t *
-exceptions_json(const struct rules *r, const struct subject *s)
-{
-	json_t *out = json_array();
-
-	if (r->overlay.format > OVERLAY_FORMAT)
-		return out;
-	for (int k = SECTION_OVERRIDES; k <= SECTION_LISTS; k++)
-		for (unsigned i = 0; i < r->overlay.n[k]; i++) {
-			const struct overlay_entry *e = &r->overlay.entries[k][i];
-			char text[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2], err[LIMIT_ERR_MAX], safe[400];
-			char words[ENTRY_WORDS_MAX + 1], name[WHO_TEXT_MAX + LIMIT_NAME_MAX + 2];
-			struct entry_meta meta;
-			char *blank;
-			struct who w;
-
-			/* what is over, or cannot be used, does not count */
-			if (!entry_split(e->words, &meta, words, err, sizeof err) ||
-			    meta.until_us <= clock_real_us() ||
-			    !ruleset_check_entry(
-				&r->set, (enum overlay_section)k, e->name, words, err, sizeof err))
-				continue;
-			snprintf(text, sizeof text, "%s", e->name);
-			blank = k == SECTION_OVERRIDES ? strrchr(text, ' ') : NULL;
-			if (blank != NULL)
-				*blank = '\0';
-			if (!who_parse(text, &w, err, sizeof err) ||
-			    !who_matches(&w, &s->client, s->user))
-				continue;
-			out_safe(e->words, 390, safe, sizeof safe);
-			json_array_append_new(out,
-			    json_pack("{ss ss ss}", "section", section_name(k), "entry",
-				out_safe(e->name, sizeof name - 1, name, sizeof name), "words",
-				safe));
-		}
-	return out;
 }
 
 static void
@@ -279,16 +248,30 @@ print_greylist(const json_t *r, const json_t *grey)
 		    out_duration(wait_us, left));
 }
 
+/* Those that do not decide have a more specific one beside them. */
+static void
+print_lists(const struct ctl *c, const json_t *r)
+{
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach(json_object_get(r, "exceptions"), i, e)
+	    out_line(c, "%s%s: %s: %s%s", out_text(e, "section"),
+		strcmp(out_text(e, "from"), "file") == 0 ? " (file)" : "", out_text(e, "entry"),
+		json_is_false(json_object_get(e, "decides")) ? "(does not decide) " : "",
+		out_text(e, "words"));
+}
+
 static void
 print_why(const struct ctl *c, const json_t *r)
 {
-	const json_t *e, *grey = json_object_get(r, "greylist");
-	size_t i;
+	const json_t *grey = json_object_get(r, "greylist"),
+		     *entry = json_object_get(r, "greylist_entry");
 
 	out_colour(c, BOLD);
 	printf("%s\n", out_text(r, "client"));
 	out_colour(c, PLAIN);
-	for (i = 0; i < sizeof steps / sizeof steps[0]; i++)
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
 		print_verdict(
 		    c, steps[i].name, json_object_get(json_object_get(r, "next"), steps[i].name));
 	putchar('\n');
@@ -296,8 +279,11 @@ print_why(const struct ctl *c, const json_t *r)
 		print_counters(c, json_object_get(r, "counters"));
 	if (grey != NULL)
 		print_greylist(r, grey);
-	json_array_foreach(json_object_get(r, "exceptions"), i, e) out_line(
-	    c, "%s: %s: %s", out_text(e, "section"), out_text(e, "entry"), out_text(e, "words"));
+	else if (strcmp(out_text(entry, "words"), "action=no-greylist") == 0)
+		printf("greylisting: not asked, because of %s\n", out_text(entry, "who"));
+	if (out_text(r, "trap")[0] != '\0')
+		out_line(c, "the recipient is a trap: %s", out_text(r, "trap"));
+	print_lists(c, r);
 	print_history(json_object_get(r, "record"));
 	if (json_array_size(json_object_get(r, "ignored")) > 0)
 		out_line(c,
@@ -313,7 +299,7 @@ read_subject(int argc, char **argv, struct subject *s)
 {
 	if (argc < 2 || argc % 2 != 0)
 		return false;
-	*s = (struct subject){.user = "", .helo = ""};
+	*s = (struct subject){.name = "", .user = "", .helo = ""};
 	if (!addr_parse(argv[1], &s->client)) {
 		char safe[80];
 
@@ -321,8 +307,11 @@ read_subject(int argc, char **argv, struct subject *s)
 		    out_safe(argv[1], 60, safe, sizeof safe));
 	}
 	for (int i = 2; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "sender") == 0)
+		if (strcmp(argv[i], "sender") == 0) {
 			mailbox_name(argv[i + 1], s->sender, sizeof s->sender);
+			s->sender_given = true;
+		} else if (strcmp(argv[i], "name") == 0)
+			s->name = argv[i + 1];
 		else if (strcmp(argv[i], "recipient") == 0)
 			mailbox_name(argv[i + 1], s->recipient, sizeof s->recipient);
 		else if (strcmp(argv[i], "user") == 0)
@@ -340,6 +329,7 @@ cmd_why(struct ctl *c, int argc, char **argv)
 {
 	char client[NET_TEXT_MAX], safe[64];
 	struct subject s;
+	struct facts f;
 	struct rules r;
 	json_t *out;
 
@@ -351,7 +341,9 @@ cmd_why(struct ctl *c, int argc, char **argv)
 	    out_safe(r.overlay.generation, 60, safe, sizeof safe), "next", "counters");
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
 		walk_step(&r, &s, &steps[i], out);
-	json_object_set_new(out, "exceptions", exceptions_json(&r, &s));
+	f = step_facts(&s, &steps[1]);
+	json_object_set_new(out, "exceptions", why_lists(&r, &f));
+	why_greylist(&r, &f, out);
 	json_object_set(out, "ignored", r.ignored);
 	add_record(c, &r, &s, out);
 	out_result(c, out, print_why);

@@ -59,7 +59,7 @@ struct rules {
 	struct overlay overlay; /* as Redis has it */
 	struct ruleset set; /* what every weir-milter makes of it */
 	json_t *ignored; /* [{section, name, why}] */
-	json_t *history; /* NULL until something was ignored */
+	json_t *before; /* what the history knows of each entry; NULL until one was ignored */
 	struct store *store; /* for peeking */
 	struct zone *zone;
 };
@@ -74,12 +74,15 @@ const char *rules_words(const struct rules *r, enum overlay_section s, const cha
 
 /* --- change.c ----------------------------------------------------------------------------------- */
 
-/* What a field is to be, made from what it is now (NULL = none). NULL = remove it. Called again
- * when somebody else was faster. The result is malloced. */
+/* What a field is to be, made from what it is now (NULL = none). NULL = remove it, ctl_leave =
+ * leave it alone. Called again when somebody else was faster. The result is malloced. */
+extern char ctl_leave[];
 typedef char *change_fn(
     struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx);
 
-/* Reads, changes and records n fields of a section as one step. Returns the new generation. */
+/* Reads, changes and records n fields of a section as one step. Returns the new generation, or
+ * CTL_NOTHING when all were left alone. */
+#define CTL_NOTHING 0
 int64_t ctl_change(struct ctl *c, enum overlay_section s, unsigned n, const char *const *fields,
     change_fn *fn, void *ctx);
 
@@ -107,6 +110,10 @@ int64_t out_whole(const json_t *j, const char *key);
 
 /* "12 s", "5 min", "2 h 10 min", "35 d". */
 const char *out_duration(int64_t us, char out[32]);
+/* "10m": a duration as a limit or a list takes it. */
+const char *out_period(int64_t s, char out[32]);
+/* "action=greylist delay=15m": an entry's words. */
+const char *out_listing(const struct listing *l, char out[64]);
 /* Printable, at most width columns, "?" for what is not. */
 const char *out_safe(const char *text, size_t width, char *out, size_t outlen);
 
@@ -142,18 +149,29 @@ void records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx);
 bool record_level(
     const struct client_record *r, const struct limit *l, int64_t now_us, int64_t *level);
 
+/* --- why_lists.c: exceptions, as weirctl why shows them ----------------------------------------- */
+
+/* Those that match the facts. Decref it. */
+json_t *why_lists(const struct rules *r, const struct facts *f);
+/* The entry that decides about greylisting, and that the recipient is a trap; if they are. */
+void why_greylist(const struct rules *r, const struct facts *f, json_t *out);
+
 /* --- the commands ------------------------------------------------------------------------------- */
 
 int cmd_limit(struct ctl *c, int argc, char **argv);
 int cmd_override(struct ctl *c, int argc, char **argv);
 int cmd_exempt(struct ctl *c, int argc, char **argv);
 int cmd_block(struct ctl *c, int argc, char **argv);
+int cmd_trap(struct ctl *c, int argc, char **argv);
 int cmd_unlist(struct ctl *c, int argc, char **argv);
 int cmd_lists(struct ctl *c, int argc, char **argv);
+int cmd_import(struct ctl *c, int argc, char **argv);
 int cmd_why(struct ctl *c, int argc, char **argv);
 int cmd_top(struct ctl *c, int argc, char **argv);
 int cmd_status(struct ctl *c, int argc, char **argv);
 int cmd_clear(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);
+/* greylist on, greylist off */
+int list_greylist(struct ctl *c, int argc, char **argv);
 
 #endif

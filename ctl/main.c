@@ -28,10 +28,14 @@ static const struct command {
 	cmd_override},
     {"exempt", "WHO [for D]", "never limit or greylist this client", cmd_exempt},
     {"block", "WHO [for D]", "refuse this client with 421", cmd_block},
-    {"unlist", "WHO", "take exempt, block and overrides back", cmd_unlist},
-    {"lists", "", "exempt and blocked clients, overrides", cmd_lists},
-    {"why", "ADDRESS [sender S] [recipient R] [user U] [helo H]", "what would happen now, and why",
-	cmd_why},
+    {"greylist", "off WHO [for D]", "never greylist it", cmd_greylist},
+    {"greylist", "on RECIPIENT [delay=D] [for D]", "opt in, or a delay of its own", cmd_greylist},
+    {"trap", "RECIPIENT [for D]", "nobody writes there but spammers", cmd_trap},
+    {"unlist", "WHO", "take all of this back", cmd_unlist},
+    {"lists", "", "who is listed or overridden", cmd_lists},
+    {"import", "FORMAT FILE [-n] [for D]", "take another program's lists over", cmd_import},
+    {"why", "ADDRESS [name N] [sender S] [recipient R] [user U] [helo H]",
+	"what would happen now, and why", cmd_why},
     {"top", "[-n N] [by refused|connections|messages|recipients]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
@@ -53,7 +57,10 @@ usage(FILE *out)
 			fprintf(out, "  %-38s %s\n", left, k->help);
 	}
 	fprintf(out,
-	    "\nWHO is an address, a network, or user:NAME. D is a duration such as 2h.\n"
+	    "\nWHO is an address, a network, user:NAME, name:DOMAIN, sender:ADDRESS or\n"
+	    "recipient:ADDRESS; ADDRESS is ann@example.org, @example.org, @.example.org\n"
+	    "(below it) or ann@. D is a duration such as 2h. FORMAT is postgrey-clients,\n"
+	    "postgrey-recipients or milter-greylist.\n"
 	    "weirctl(8) has examples.\n");
 }
 

@@ -74,6 +74,34 @@ out_duration(int64_t us, char out[32])
 }
 
 const char *
+out_period(int64_t s, char out[32])
+{
+	static const struct {
+		int64_t s;
+		const char *name;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
+	size_t i = 0;
+
+	while (s % units[i].s != 0)
+		i++;
+	snprintf(out, 32, "%lld%s", (long long)(s / units[i].s), units[i].name);
+	return out;
+}
+
+const char *
+out_listing(const struct listing *l, char out[64])
+{
+	char delay[32];
+
+	if (l->delay_us != 0)
+		snprintf(out, 64, "action=%s delay=%s", list_action_name(l->action),
+		    out_period(l->delay_us / USEC_PER_SEC, delay));
+	else
+		snprintf(out, 64, "action=%s", list_action_name(l->action));
+	return out;
+}
+
+const char *
 out_safe(const char *text, size_t width, char *out, size_t outlen)
 {
 	size_t used = 0;

@@ -39,28 +39,41 @@ struct rejecting {
 	struct rules *rules;
 };
 
+/* Of the history "SECTION FIELD" -> the words that the newest change made of it. */
+static json_t *
+last_words(struct ctl *c)
+{
+	json_t *history = ctl_history(c, 0), *out = json_object(), *entry, *change;
+	char key[ENTRY_WORDS_MAX + 32];
+	size_t i, k;
+
+	json_array_foreach(history, i, entry)
+	{
+		json_array_foreach(json_object_get(entry, "changes"), k, change)
+		{
+			snprintf(key, sizeof key, "%s %s", out_text(change, "section"),
+			    out_text(change, "field"));
+			if (json_object_get(out, key) == NULL)
+				json_object_set(out, key, json_object_get(change, "new"));
+		}
+	}
+	json_decref(history);
+	return out;
+}
+
 /* What weirctl last wrote there, if nothing has taken it away since: a weir-milter that saw it
  * goes on with it. Those that started later, or never saw it, have the layer below. */
 static const char *
 words_before(struct rejecting *k, enum overlay_section s, const char *name)
 {
-	const json_t *entry, *change;
-	size_t i, j;
+	char key[ENTRY_WORDS_MAX + 32];
+	const char *words;
 
-	if (k->rules->history == NULL)
-		k->rules->history = ctl_history(k->c, 0);
-	json_array_foreach(k->rules->history, i, entry)
-	{
-		json_array_foreach(json_object_get(entry, "changes"), j, change)
-		{
-			const char *words = out_text(change, "new");
-
-			if (strcmp(out_text(change, "section"), section_name(s)) == 0 &&
-			    strcmp(out_text(change, "field"), name) == 0)
-				return words[0] != '\0' ? words : NULL;
-		}
-	}
-	return NULL;
+	if (k->rules->before == NULL)
+		k->rules->before = last_words(k->c);
+	snprintf(key, sizeof key, "%s %s", section_name(s), name);
+	words = out_text(k->rules->before, key);
+	return words[0] != '\0' ? words : NULL;
 }
 
 static const char *
@@ -118,7 +131,7 @@ rules_load(struct ctl *c, struct rules *r)
 		r->store = redis_store_open(&o, r->zone, 0, "weirctl", on_notice, NULL);
 	if (r->store == NULL)
 		ctl_die(CTL_REFUSED, "out of memory");
-	if (store_load(r->store, 0, &r->overlay) != STORE_OK)
+	if (store_load(r->store, 0, "", &r->overlay) != STORE_OK)
 		ctl_die(CTL_REFUSED, "the limits in redis cannot be read");
 	r->ignored = json_array();
 	if (!ruleset_overlay(&c->conf.rules, &r->overlay, clock_real_us(), &r->set, on_reject, &k))
@@ -141,14 +154,11 @@ rules_free(struct rules *r)
 	overlay_free(&r->overlay);
 	ruleset_deinit(&r->set);
 	json_decref(r->ignored);
-	json_decref(r->history);
+	json_decref(r->before);
 }
 
 const char *
 rules_words(const struct rules *r, enum overlay_section s, const char *name)
 {
-	for (unsigned i = 0; i < r->overlay.n[s]; i++)
-		if (strcmp(r->overlay.entries[s][i].name, name) == 0)
-			return r->overlay.entries[s][i].words;
-	return NULL;
+	return overlay_words(&r->overlay, s, name);
 }

@@ -15,13 +15,21 @@ struct snapshot {
 	unsigned users;
 };
 
-/* An entry of Redis that could not be used. Few: people make them. */
+/* An entry of Redis that could not be used. */
 struct reject {
-	struct reject *next;
 	enum overlay_section section;
 	char *name, *words, *why;
 	char *good; /* what was in force for this name before; NULL = nothing */
 };
+
+/* Sorted by section and name, once it is complete: somebody may have spoilt thousands. */
+struct rejects {
+	unsigned n, room;
+	struct reject *list;
+};
+
+/* More lines about what is ignored would bury the log. */
+#define COMPLAINTS_MAX 50
 
 struct snapshots {
 	const struct ruleset *base;
@@ -30,63 +38,85 @@ struct snapshots {
 	pthread_mutex_t loading; /* one refresh at a time; all below */
 	struct snapshot *current;
 	struct overlay overlay; /* what current was built from */
-	struct reject *rejects; /* of it */
-	struct reject *building; /* of the one that is being built */
+	struct rejects rejects; /* of it */
+	struct rejects building; /* of the one that is being built */
+	unsigned complaints; /* about that one */
 	const struct overlay *next;
 };
 
 /* --- rejects --------------------------------------------------------------------------------- */
 
 static void
-rejects_free(struct reject **list)
+reject_clear(struct reject *r)
 {
-	struct reject *r;
+	free(r->name);
+	free(r->words);
+	free(r->why);
+	free(r->good);
+}
 
-	while ((r = *list) != NULL) {
-		*list = r->next;
-		free(r->name);
-		free(r->words);
-		free(r->why);
-		free(r->good);
-		free(r);
+static void
+rejects_free(struct rejects *all)
+{
+	for (unsigned i = 0; i < all->n; i++)
+		reject_clear(&all->list[i]);
+	free(all->list);
+	memset(all, 0, sizeof *all);
+}
+
+static int
+reject_cmp(const void *a, const void *b)
+{
+	const struct reject *x = a, *y = b;
+
+	return x->section != y->section ? (x->section < y->section ? -1 : 1)
+					: strcmp(x->name, y->name);
+}
+
+static const struct reject *
+reject_find(const struct rejects *all, enum overlay_section section, const char *name)
+{
+	const struct reject key = {.section = section, .name = (char *)name};
+
+	if (all->n == 0)
+		return NULL;
+	return bsearch(&key, all->list, all->n, sizeof *all->list, reject_cmp);
+}
+
+static bool
+rejects_add(struct rejects *all, const struct reject *r)
+{
+	if (all->n == all->room) {
+		unsigned room = all->room != 0 ? 2 * all->room : 16;
+		struct reject *bigger = reallocarray(all->list, room, sizeof *bigger);
+
+		if (bigger == NULL)
+			return false;
+		all->list = bigger;
+		all->room = room;
 	}
-}
-
-static struct reject *
-reject_find(struct reject *list, enum overlay_section section, const char *name)
-{
-	for (; list != NULL; list = list->next)
-		if (list->section == section && strcmp(list->name, name) == 0)
-			return list;
-	return NULL;
-}
-
-static const char *
-entry_words(const struct overlay *o, enum overlay_section section, const char *name)
-{
-	for (unsigned i = 0; i < o->n[section]; i++)
-		if (strcmp(o->entries[section][i].name, name) == 0)
-			return o->entries[section][i].words;
-	return NULL;
+	all->list[all->n++] = *r;
+	return true;
 }
 
 /* The words in force for this name up to now. */
 static const char *
 words_before(const struct snapshots *s, enum overlay_section section, const char *name)
 {
-	const struct reject *old = reject_find(s->rejects, section, name);
+	const struct reject *old = reject_find(&s->rejects, section, name);
 
-	return old != NULL ? old->good : entry_words(&s->overlay, section, name);
+	return old != NULL ? old->good : overlay_words(&s->overlay, section, name);
 }
 
 /* Says it once for as long as the entry stays as it is. */
 static void
-complain(const struct snapshots *s, struct reject *r)
+complain(struct snapshots *s, const struct reject *r)
 {
-	const struct reject *old = reject_find(s->rejects, r->section, r->name);
+	const struct reject *old = reject_find(&s->rejects, r->section, r->name);
 	char safe[LOG_VALUE_MAX];
 
-	if (!s->announce || (old != NULL && strcmp(old->words, r->words) == 0))
+	if (!s->announce || (old != NULL && strcmp(old->words, r->words) == 0) ||
+	    s->complaints++ >= COMPLAINTS_MAX)
 		return;
 	log_line(LOG_WARNING, "redis: %s: %s is ignored: %s", section_name(r->section),
 	    log_escape(r->name, safe, sizeof safe), r->why);
@@ -97,24 +127,17 @@ on_reject(void *ctx, enum overlay_section section, const char *name, const char 
 {
 	struct snapshots *s = ctx;
 	const char *before = words_before(s, section, name);
-	const char *words = entry_words(s->next, section, name);
-	struct reject *r = calloc(1, sizeof *r);
+	const char *words = overlay_words(s->next, section, name);
+	struct reject r = {.section = section,
+	    .name = strdup(name),
+	    .words = strdup(words != NULL ? words : ""),
+	    .why = strdup(why),
+	    .good = before != NULL ? strdup(before) : NULL};
 
-	if (r == NULL)
-		return before;
-	r->section = section;
-	r->name = strdup(name);
-	r->words = strdup(words != NULL ? words : "");
-	r->why = strdup(why);
-	r->good = before != NULL ? strdup(before) : NULL;
-	r->next = s->building;
-	if (r->name == NULL || r->words == NULL || r->why == NULL) {
-		r->next = NULL;
-		rejects_free(&r);
-		return before;
-	}
-	s->building = r;
-	complain(s, r);
+	if (r.name == NULL || r.words == NULL || r.why == NULL || !rejects_add(&s->building, &r))
+		reject_clear(&r);
+	else
+		complain(s, &r);
 	return before;
 }
 
@@ -133,7 +156,12 @@ snapshots_new(const struct ruleset *base, bool announce)
 	s->announce = announce;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->loading, NULL);
-	s->current->rules = *base;
+	/* before Redis is read: what the file says */
+	if (!ruleset_overlay(base, &s->overlay, 0, &s->current->rules, on_reject, s)) {
+		free(s->current);
+		free(s);
+		return NULL;
+	}
 	s->current->users = 1;
 	return s;
 }
@@ -174,14 +202,20 @@ install(struct snapshots *s, const struct overlay *o, int64_t now_us)
 	if (next == NULL)
 		return false;
 	s->next = o;
+	s->complaints = 0;
 	if (!ruleset_overlay(s->base, o, now_us, &next->rules, on_reject, s)) {
 		rejects_free(&s->building);
 		free(next);
 		return false;
 	}
+	if (s->complaints > COMPLAINTS_MAX)
+		log_line(LOG_WARNING, "redis: %u more entries are ignored: see weirctl limit",
+		    s->complaints - COMPLAINTS_MAX);
 	rejects_free(&s->rejects);
 	s->rejects = s->building;
-	s->building = NULL;
+	memset(&s->building, 0, sizeof s->building);
+	if (s->rejects.n > 0)
+		qsort(s->rejects.list, s->rejects.n, sizeof *s->rejects.list, reject_cmp);
 	next->users = 1;
 	pthread_mutex_lock(&s->lock);
 	old = s->current;
@@ -252,7 +286,7 @@ snapshot_refresh(struct snapshots *s, struct store *store, const char *stale, in
 	r = get(s);
 	done = strcmp(r->generation, stale) != 0;
 	snapshot_put(s, r);
-	if (!done && store_load(store, deadline_us, &o) == STORE_OK) {
+	if (!done && store_load(store, deadline_us, stale, &o) == STORE_OK) {
 		done = true;
 		if (strcmp(o.generation, stale) == 0)
 			overlay_free(&o);
@@ -273,7 +307,10 @@ void
 snapshot_complaints(struct snapshots *s, snapshot_complaint *fn, void *ctx)
 {
 	pthread_mutex_lock(&s->loading);
-	for (const struct reject *r = s->rejects; r != NULL; r = r->next)
+	for (unsigned i = 0; i < s->rejects.n; i++) {
+		const struct reject *r = &s->rejects.list[i];
+
 		fn(ctx, r->section, r->name, r->why);
+	}
 	pthread_mutex_unlock(&s->loading);
 }

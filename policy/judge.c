@@ -137,11 +137,11 @@ judge(
 {
 	struct verdict v = {.action = DO_ACCEPT, .reason = REASON_OK, .enforced = !r->observe};
 
-	if (ruleset_exempt(r, &f->client, f->user)) {
+	if (ruleset_exempt(r, f)) {
 		v.reason = REASON_EXEMPT;
 		return v;
 	}
-	if (ruleset_blocked(r, &f->client, f->user)) {
+	if (ruleset_blocked(r, f)) {
 		v.reason = REASON_BLOCKED;
 		say(&v, &r->block_reply);
 		return v;

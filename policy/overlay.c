@@ -87,6 +87,9 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 	text[blank - field] = '\0';
 	if (!who_parse(text, who, err, errlen))
 		return false;
+	if (who->kind != WHO_NET && who->kind != WHO_USER)
+		return err_set(
+		    err, errlen, "limits are overridden for addresses, networks and users", NULL);
 	/* the name goes into the sentence, and may be any bytes */
 	if (!limit_name_valid(blank + 1))
 		return err_set(err, errlen, "not a limit's name ([a-z0-9-], at most 32)", NULL);
@@ -104,30 +107,17 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 		return err_set(err, errlen, "an override cannot change for", NULL);
 	if (!same_ladder(out, l))
 		return err_set(err, errlen, "an override cannot change the ladder", NULL);
-	if (who->is_user && limit_at_connect(out))
+	if (who->kind == WHO_USER && limit_at_connect(out))
 		return err_set(err, errlen,
 		    "at connect nobody is authenticated yet: override it for an address", NULL);
 	return true;
 }
 
 static bool
-read_listed(const char *field, const char *words, struct who *who, enum listed *what, char *err,
+read_listed(const char *field, const char *words, struct who *who, struct listing *says, char *err,
     size_t errlen)
 {
-	char key[16], value[16];
-
-	if (!who_parse(field, who, err, errlen))
-		return false;
-	if (!entry_next(&words, key, sizeof key, value, sizeof value) || *words != '\0' ||
-	    strcmp(key, "action") != 0)
-		return err_set(err, errlen, "must be action=exempt or action=block", NULL);
-	if (strcmp(value, "exempt") == 0)
-		*what = LISTED_EXEMPT;
-	else if (strcmp(value, "block") == 0)
-		*what = LISTED_BLOCKED;
-	else
-		return err_set(err, errlen, "must be action=exempt or action=block", NULL);
-	return true;
+	return who_parse(field, who, err, errlen) && listing_parse(words, who, says, err, errlen);
 }
 
 /* --- building ------------------------------------------------------------------------------ */
@@ -144,8 +134,8 @@ apply_words(struct build *b, enum overlay_section s, const char *name, const cha
 {
 	struct ruleset *r = b->out;
 	struct limit limit, *slot;
+	struct listing says;
 	struct who who;
-	enum listed what;
 
 	switch (s) {
 	case SECTION_LIMITS:
@@ -160,9 +150,9 @@ apply_words(struct build *b, enum overlay_section s, const char *name, const cha
 		exceptions_add_override(r->exceptions, &who, &limit);
 		return true;
 	case SECTION_LISTS:
-		if (!read_listed(name, words, &who, &what, err, errlen))
+		if (!read_listed(name, words, &who, &says, err, errlen))
 			return false;
-		exceptions_add_listed(r->exceptions, &who, what);
+		exceptions_add_listed(r->exceptions, &who, &says);
 		return true;
 	case SECTIONS:
 		break;
@@ -218,25 +208,50 @@ ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now
     struct ruleset *out, ruleset_reject *reject, void *ctx)
 {
 	struct build b = {.out = out, .now_us = now_us};
+	bool understood = o->format <= OVERLAY_FORMAT;
+	unsigned overrides = understood ? o->n[SECTION_OVERRIDES] : 0;
+	unsigned listed =
+	    exceptions_count(base->exceptions) + (understood ? o->n[SECTION_LISTS] : 0);
 
 	*out = *base;
 	memcpy(out->generation, o->generation, sizeof out->generation);
 	out->exceptions = NULL;
-	if (o->format > OVERLAY_FORMAT)
-		return true;
-	if (o->n[SECTION_OVERRIDES] > 0 || o->n[SECTION_LISTS] > 0) {
-		out->exceptions = exceptions_new(o->n[SECTION_OVERRIDES], o->n[SECTION_LISTS]);
+	if (overrides + listed > 0) {
+		out->exceptions = exceptions_new(overrides, listed);
 		if (out->exceptions == NULL)
 			return false;
+		exceptions_add_file(out->exceptions, base->exceptions);
 	}
-	apply_section(&b, o, SECTION_LIMITS, reject, ctx);
-	b.temporaries = true;
-	apply_section(&b, o, SECTION_LIMITS, reject, ctx);
-	apply_section(&b, o, SECTION_OVERRIDES, reject, ctx);
-	apply_section(&b, o, SECTION_LISTS, reject, ctx);
-	if (out->exceptions != NULL)
-		exceptions_seal(out->exceptions);
-	return true;
+	if (understood) {
+		apply_section(&b, o, SECTION_LIMITS, reject, ctx);
+		b.temporaries = true;
+		apply_section(&b, o, SECTION_LIMITS, reject, ctx);
+		apply_section(&b, o, SECTION_OVERRIDES, reject, ctx);
+		apply_section(&b, o, SECTION_LISTS, reject, ctx);
+	}
+	if (out->exceptions == NULL || exceptions_seal(out->exceptions))
+		return true;
+	ruleset_deinit(out);
+	return false;
+}
+
+const char *
+overlay_words(const struct overlay *o, enum overlay_section s, const char *name)
+{
+	unsigned low = 0, high = o->n[s];
+
+	while (low < high) {
+		unsigned mid = low + (high - low) / 2;
+		int c = strcmp(name, o->entries[s][mid].name);
+
+		if (c == 0)
+			return o->entries[s][mid].words;
+		if (c < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return NULL;
 }
 
 bool
@@ -244,8 +259,8 @@ ruleset_check_entry(const struct ruleset *r, enum overlay_section s, const char 
     const char *words, char *err, size_t errlen)
 {
 	struct limit limit;
+	struct listing says;
 	struct who who;
-	enum listed what;
 
 	switch (s) {
 	case SECTION_LIMITS:
@@ -253,7 +268,7 @@ ruleset_check_entry(const struct ruleset *r, enum overlay_section s, const char 
 	case SECTION_OVERRIDES:
 		return read_override(r, name, words, &who, &limit, err, errlen);
 	case SECTION_LISTS:
-		return read_listed(name, words, &who, &what, err, errlen);
+		return read_listed(name, words, &who, &says, err, errlen);
 	case SECTIONS:
 		break;
 	}

@@ -191,6 +191,9 @@ plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
 		p->event = TRUST_REJECTED;
 	else if (f->stage == STAGE_RCPT && !f->message_counted)
 		p->event = TRUST_MESSAGE;
+	/* also when the MTA refuses it: nobody has a trap's mailbox */
+	if (f->stage == STAGE_RCPT && exceptions_trap(r->exceptions, f->recipient))
+		p->block_us = r->trap_us;
 	p->asked = ruleset_needs_trust(r) || known_matters(f) ||
 	    (p->event != TRUST_LOOK && ruleset_learns(r));
 	if (!p->asked)
@@ -227,34 +230,44 @@ plan_greylist(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
 	struct grey_question *ask = &q->grey;
-	char folded[MAILBOX_MAX + 1], sender[MAILBOX_MAX + 1];
-	const char *recipient;
+	int64_t delay_us;
 	char *p;
 
 	if (!g->enabled || f->stage != STAGE_RCPT || f->rejected || f->user[0] != '\0' ||
-	    f->greylist_done)
+	    f->greylist_done || (g->accept_null_sender && f->sender[0] == '\0') ||
+	    free_recipient(f->recipient))
 		return;
-	recipient = fold_mailbox(&r->fold, false, f->recipient, folded);
-	if (free_recipient(recipient))
+	switch (exceptions_greylist(r->exceptions, f, &delay_us)) {
+	case GREY_WISH_OFF:
 		return;
+	case GREY_WISH_NONE:
+		if (g->listed_only)
+			return;
+		break;
+	case GREY_WISH_ON:
+		break;
+	}
 	ask->asked = true;
 	ask->embargo = g->embargo;
 	ask->embargo_us = g->embargo_us;
 	ask->correspondents = g->correspondents && f->sender[0] != '\0';
 	if (ask->correspondents)
-		record_mailbox_key(fold_mailbox(&r->fold, true, f->sender, sender), ask->sender);
+		record_mailbox_key(f->sender, ask->sender);
 	ask->observed = r->observe;
 	ask->when_down = g->hold_when_down;
 	ask->record = request_record(r, f, PER_POOL, q);
-	ask->delay_us = g->delay_us;
+	ask->delay_us = delay_us != 0 ? delay_us : g->delay_us;
+	/* the file's window goes with the file's delay; one of the recipient's own may be longer */
 	ask->window_us = g->window_us;
+	if (ask->window_us < ask->delay_us + GREY_WINDOW_SLACK)
+		ask->window_us = ask->delay_us + GREY_WINDOW_SLACK;
 	ask->keep_us = g->keep_us;
 	strcpy(ask->key, q->records[ask->record].key);
 	p = ask->key + strlen(ask->key);
 	*p++ = ' ';
-	p = record_text(p, fold_mailbox(&r->fold, true, f->sender, sender));
+	p = record_text(p, f->sender);
 	*p++ = ' ';
-	record_text(p, recipient);
+	record_text(p, f->recipient);
 }
 
 /* Who sends mail to somebody expects an answer (RFC 6647 leaves it to the site). Seen where
@@ -263,13 +276,12 @@ static void
 plan_wrote(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	const struct greylist *g = &r->greylist;
-	char folded[MAILBOX_MAX + 1];
 
 	if (!g->enabled || !g->correspondents || f->stage != STAGE_RCPT || f->rejected ||
 	    f->user[0] == '\0' || f->recipient[0] == '\0')
 		return;
 	q->wrote_us = g->keep_us;
-	record_mailbox_key(fold_mailbox(&r->fold, false, f->recipient, folded), q->wrote);
+	record_mailbox_key(f->recipient, q->wrote);
 }
 
 /* --- the whole ----------------------------------------------------------------------------- */
@@ -289,6 +301,9 @@ plan_overloaded(const struct ruleset *r, const struct facts *f)
 bool
 plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 {
+	char sender[MAILBOX_MAX + 1], recipient[MAILBOX_MAX + 1];
+	struct facts named; /* under the names that count */
+
 	q->deadline_us = 0;
 	q->peek = false;
 	q->nrecords = q->nhits = 0;
@@ -298,11 +313,18 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 	q->wrote_us = 0;
 	q->rejected = f->stage == STAGE_RCPT && f->rejected;
 	memcpy(q->generation, r->generation, sizeof q->generation);
-	if (ruleset_blocked(r, &f->client, f->user))
+	named = *f;
+	named.sender = fold_mailbox(&r->fold, true, f->sender, sender);
+	named.recipient = fold_mailbox(&r->fold, false, f->recipient, recipient);
+	f = &named;
+	if (ruleset_blocked(r, f))
 		return false;
-	if (ruleset_exempt(r, &f->client, f->user)) {
+	if (ruleset_exempt(r, f)) {
+		const struct listed_entry *l =
+		    exceptions_client(r->exceptions, &f->client, f->user, f->name);
+
 		/* Exempt by Redis: asks nothing but whether that still holds. */
-		if (exceptions_listed(r->exceptions, &f->client, f->user) != LISTED_EXEMPT)
+		if (l == NULL || l->from_file)
 			return false;
 		(void)request_record(r, f, PER_ADDRESS, q);
 		return true;
@@ -319,8 +341,8 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 struct plan_steps
 plan_steps(const struct ruleset *r)
 {
-	struct plan_steps s = {
-	    .rcpt = r->greylist.enabled || exceptions_about_users(r->exceptions)};
+	struct plan_steps s = {.rcpt = r->greylist.enabled ||
+		exceptions_about_users(r->exceptions) || exceptions_about_envelope(r->exceptions)};
 
 	for (unsigned i = 0; i < r->nlimits; i++) {
 		const struct limit *l = &r->limits[i];
@@ -353,6 +375,8 @@ plan_steps(const struct ruleset *r)
 	if (load_wants(&r->load, LOAD_SESSIONS))
 		s.close = true;
 	s.daemon = load_wanted(&r->load) && r->load.nspare > 0;
+	if (exceptions_about_names(r->exceptions))
+		s.name = true;
 	if (s.rejected || s.bytes)
 		s.rcpt = true;
 	/* without MAIL nobody knows where a message begins, nor who is authenticated */
@@ -366,5 +390,5 @@ plan_done(const struct ruleset *r, const struct facts *f)
 {
 	struct plan_steps s = plan_steps(r);
 
-	return ruleset_exempt(r, &f->client, f->user) || (!s.rcpt && !s.close);
+	return ruleset_exempt(r, f) || (!s.rcpt && !s.close);
 }

@@ -114,7 +114,7 @@ ruleset_needs_trust(const struct ruleset *r)
 	for (unsigned i = 0; i < r->nlimits; i++)
 		if (limit_wants_trust(&r->limits[i]))
 			return true;
-	return false;
+	return exceptions_about_traps(r->exceptions);
 }
 
 bool
@@ -122,10 +122,6 @@ ruleset_learns(const struct ruleset *r)
 {
 	return r->learn || r->greylist.enabled || load_wanted(&r->load) || ruleset_needs_trust(r);
 }
-
-/* RFC 5321 4.5.4.1 lets a sender wait 30 minutes and more between tries: a window that ends
- * earlier would lock correct senders out for ever. */
-#define GREY_WINDOW_SLACK (30 * MINUTE)
 
 bool
 greylist_finish(const struct greylist *g, char *err, size_t errlen)
@@ -170,23 +166,23 @@ ruleset_finish(struct ruleset *r, char *err, size_t errlen)
 }
 
 bool
-ruleset_exempt(const struct ruleset *r, const struct addr *client, const char *user)
+ruleset_exempt(const struct ruleset *r, const struct facts *f)
 {
 	enum listed l;
 
 	/* no address is local submission: nobody floods through the host's own sendmail(1) */
-	if (client->family == ADDR_NONE)
+	if (f->client.family == ADDR_NONE)
 		return true;
-	l = exceptions_listed(r->exceptions, client, user);
+	l = exceptions_listed(r->exceptions, &f->client, f->user, f->name);
 	return l == LISTED_EXEMPT ||
-	    (l == LISTED_NOT && r->exempt != NULL && netset_contains(r->exempt, client));
+	    (l == LISTED_NOT && r->exempt != NULL && netset_contains(r->exempt, &f->client));
 }
 
 bool
-ruleset_blocked(const struct ruleset *r, const struct addr *client, const char *user)
+ruleset_blocked(const struct ruleset *r, const struct facts *f)
 {
-	return client->family != ADDR_NONE &&
-	    exceptions_listed(r->exceptions, client, user) == LISTED_BLOCKED;
+	return f->client.family != ADDR_NONE &&
+	    exceptions_listed(r->exceptions, &f->client, f->user, f->name) == LISTED_BLOCKED;
 }
 
 void

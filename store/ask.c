@@ -340,7 +340,8 @@ static const unsigned section_max[SECTIONS] = {
 };
 
 char *
-ask_load_command(const struct site *s, const struct ask_names *n, bool text, size_t *len)
+ask_load_command(
+    const struct site *s, const struct ask_names *n, bool text, const char *known, size_t *len)
 {
 	char key[SITE_KEY_MAX];
 	struct args a;
@@ -351,10 +352,18 @@ ask_load_command(const struct site *s, const struct ask_names *n, bool text, siz
 	arg_copy(&a, key, site_key(s, "format", NULL, key));
 	for (int i = 0; i < SECTIONS; i++)
 		arg_copy(&a, key, site_key(s, section_name((enum overlay_section)i), NULL, key));
+	arg_text(&a, known);
 	arg_number(&a, OVERLAY_BYTES_MAX);
 	for (int i = 0; i < SECTIONS; i++)
 		arg_number(&a, section_max[i]);
 	return arg_end(&a, len);
+}
+
+static int
+entry_cmp(const void *a, const void *b)
+{
+	return strcmp(
+	    ((const struct overlay_entry *)a)->name, ((const struct overlay_entry *)b)->name);
 }
 
 /* All entries and then their bytes in one block, which the first section's pointer owns. A NUL
@@ -391,6 +400,8 @@ overlay_fill(const redisReply *r, struct overlay *out)
 				entry->words = text;
 			text += e->len + 1;
 		}
+		/* load.lua leaves this to us: Redis has more to do */
+		qsort(out->entries[s], out->n[s], sizeof *out->entries[s], entry_cmp);
 	}
 	return true;
 }

@@ -107,9 +107,9 @@ release(struct store *s, uint64_t lease)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
 {
-	return store_load(((struct chain *)s)->redis, deadline_us, out);
+	return store_load(((struct chain *)s)->redis, deadline_us, known, out);
 }
 
 static void

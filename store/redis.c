@@ -181,7 +181,7 @@ no_right(const char *why)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
 {
 	struct redis_store *me = (struct redis_store *)s;
 	enum ask_outcome outcome = ASK_NOSCRIPT;
@@ -193,7 +193,7 @@ load(struct store *s, int64_t deadline_us, struct overlay *out)
 		return STORE_DOWN;
 	for (int text = 0; text < 2 && outcome == ASK_NOSCRIPT; text++) {
 		size_t len = 0;
-		char *cmd = ask_load_command(&me->site, &me->names, text == 1, &len);
+		char *cmd = ask_load_command(&me->site, &me->names, text == 1, known, &len);
 		redisReply *r = call(me, cmd, len, until);
 
 		if (r == NULL)

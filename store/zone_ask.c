@@ -506,9 +506,10 @@ release(struct store *s, uint64_t lease)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
 {
 	(void)s;
+	(void)known;
 	(void)deadline_us;
 	memset(out, 0, sizeof(*out));
 	out->generation[0] = '0';

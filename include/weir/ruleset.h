@@ -13,6 +13,7 @@
 #include "weir/limit.h"
 #include "weir/load.h"
 #include "weir/trust.h"
+#include "weir/units.h"
 
 /* More limits than this is a configuration that nobody can reason about. */
 #define LIMITS_MAX 16
@@ -23,6 +24,10 @@
 /* Redis' generation as text: an opaque token that changes with each change. */
 #define GENERATION_MAX 24
 
+/* RFC 5321 4.5.4.1 lets a sender wait 30 minutes and more between tries: a window that ends
+ * earlier after the delay would lock correct senders out for ever. */
+#define GREY_WINDOW_SLACK (1800 * USEC_PER_SEC)
+
 struct greylist {
 	bool enabled;
 	int64_t delay_us; /* a retry counts from here on */
@@ -30,6 +35,8 @@ struct greylist {
 	int64_t keep_us; /* a pool that passed stays known this long after its last message */
 	bool correspondents; /* who an authenticated user wrote to is not held back */
 	int64_t embargo, embargo_us; /* so many new triplets in such a time a pool; 0 = any */
+	bool listed_only; /* only recipients that are listed with action=greylist are asked about */
+	bool accept_null_sender; /* mail from <> is never held */
 	bool hold_when_down; /* Redis down: go on with the zone's memory (true) or accept (false) */
 	struct reply reply; /* 421: one decision a message. 451: one a recipient */
 };
@@ -50,7 +57,9 @@ struct ruleset {
 	struct load_rules load; /* from when on this host is too busy, and for whom */
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
-	struct exceptions *exceptions; /* of this ruleset alone; NULL = none */
+	/* NULL = none. The file's are the configuration's own; those that ruleset_overlay() makes
+	 * belong to that ruleset. */
+	struct exceptions *exceptions;
 	unsigned nlimits;
 	struct limit limits[LIMITS_MAX];
 };
@@ -70,7 +79,7 @@ bool ruleset_ladders_fit(const struct ruleset *r, const struct limit *l);
 #define LADDERS_TOO_WIDE \
 	"the ladders of all limits have more than 4 different networks: each is one more to count"
 
-/* True when a verdict can hang on whether a client is known. */
+/* True when a verdict can hang on what is known of a client's pool. */
 bool ruleset_needs_trust(const struct ruleset *r);
 /* True when what clients earn is kept: as above, if told so, and where the pools' records are
  * written anyway, which is greylisting's case. */
@@ -83,9 +92,10 @@ bool trust_finish(const struct trust_rule *t, char *err, size_t errlen);
 /* limit_finish() on all, and greylist_finish(). err names the limit. */
 bool ruleset_finish(struct ruleset *r, char *err, size_t errlen);
 
-/* In the file's list, in Redis' list, or without an address. user "" = not authenticated. */
-bool ruleset_exempt(const struct ruleset *r, const struct addr *client, const char *user);
-bool ruleset_blocked(const struct ruleset *r, const struct addr *client, const char *user);
+/* In the file's `exempt`, on a list, or without an address. Of the facts the client, its name and
+ * its user count. */
+bool ruleset_exempt(const struct ruleset *r, const struct facts *f);
+bool ruleset_blocked(const struct ruleset *r, const struct facts *f);
 
 /* --- what Redis lays over it ------------------------------------------------------------------ */
 
@@ -98,7 +108,7 @@ bool ruleset_blocked(const struct ruleset *r, const struct addr *client, const c
 enum overlay_section {
 	SECTION_LIMITS, /* NAME or NAME:temporary -> words of a limit */
 	SECTION_OVERRIDES, /* "WHO NAME" -> words of a limit */
-	SECTION_LISTS, /* WHO -> action=exempt|block */
+	SECTION_LISTS, /* WHO -> words of struct listing */
 	SECTIONS
 };
 
@@ -116,8 +126,11 @@ struct overlay {
 	int64_t format; /* above OVERLAY_FORMAT: written by a newer weir, and left alone */
 	unsigned n[SECTIONS];
 	int64_t total[SECTIONS]; /* in Redis: more than n when too many, -1 when it is no hash */
-	struct overlay_entry *entries[SECTIONS];
+	struct overlay_entry *entries[SECTIONS]; /* each sorted by name */
 };
+
+/* What stands there for that name; NULL = nothing. */
+const char *overlay_words(const struct overlay *o, enum overlay_section s, const char *name);
 
 /*
  * Called for each entry that cannot be used. name may hold any bytes: escape it before printing.
@@ -128,12 +141,13 @@ typedef const char *ruleset_reject(
 
 /*
  * base (the file's) + overlay -> out, at the time now_us (entries whose `until` has passed count
- * for nothing). False: out of memory. out wants ruleset_deinit().
+ * for nothing). What Redis lists lies over what the file lists for the same who. False: out of
+ * memory. out wants ruleset_deinit().
  */
 bool ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now_us,
     struct ruleset *out, ruleset_reject *reject, void *ctx);
 
-/* Frees what ruleset_overlay() allocated. Nothing for the built-in and the file's. */
+/* Frees what ruleset_overlay() allocated. */
 void ruleset_deinit(struct ruleset *r);
 
 /*

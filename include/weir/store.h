@@ -28,7 +28,8 @@ struct store_ops {
 	enum store_status (*ask)(
 	    struct store *, const struct request *, int64_t now_us, struct answer *);
 	void (*release)(struct store *, uint64_t lease);
-	enum store_status (*load)(struct store *, int64_t deadline_us, struct overlay *);
+	enum store_status (*load)(
+	    struct store *, int64_t deadline_us, const char *known, struct overlay *);
 	void (*publish)(struct store *, const char *const *pairs, unsigned n);
 	void (*close)(struct store *);
 };
@@ -52,11 +53,12 @@ store_release(struct store *s, uint64_t lease)
 		s->ops->release(s, lease);
 }
 
-/* Reads the limits that Redis overlays; the zone has none and says so with generation "0". */
+/* Reads what Redis lays over the file, unless its generation is the known one: then only that is
+ * said, with no entries ("" reads in any case). The zone has nothing, and generation "0". */
 static inline enum store_status
-store_load(struct store *s, int64_t deadline_us, struct overlay *out)
+store_load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
 {
-	return s->ops->load(s, deadline_us, out);
+	return s->ops->load(s, deadline_us, known, out);
 }
 
 /* A published description lives so long. */

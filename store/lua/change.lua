@@ -42,7 +42,9 @@ end
 local now = tonumber(redis.call('TIME')[1])
 local all = redis.call('HGETALL', KEYS[4])
 for i = 1, #all, 2 do
-	local over = string.match(' ' .. string.gsub(all[i + 1], '"[^"]*"', '""'), ' until=(%d+)')
+	-- (of thousands of entries few have an end)
+	local over = string.find(all[i + 1], 'until=', 1, true) and
+		string.match(' ' .. string.gsub(all[i + 1], '"[^"]*"', '""'), ' until=(%d+)')
 	if over and tonumber(over) + 3600 < now then
 		redis.call('HDEL', KEYS[4], all[i])
 	end

@@ -1,7 +1,8 @@
 -- load.lua - what Redis lays over the file, and its generation, as one snapshot.
 --
 -- KEYS  PREFIX:generation, PREFIX:format, then the hashes: PREFIX:limits, overrides, lists
--- ARGV  at most so many bytes of a name or value; then for each hash at most so many entries
+-- ARGV  the generation that is known ("" = none): if it still is that, no hash is read; at most so
+--       many bytes of a name or value; then for each hash at most so many entries
 -- Returns {generation, format, for each hash: kept, total, then name, words, name, words, ...};
 --         of too many entries the first by name are kept; total is -1 for a key that is no hash.
 
@@ -12,33 +13,52 @@ local version = redis.pcall('GET', KEYS[2])
 version = type(version) == 'string' and #version < 10 and
 	string.match(version, '^%d+$') and tonumber(version) or 1
 
-local bytes = tonumber(ARGV[1])
-local out = {string.sub(generation, 1, 24), version}
-local words = {}
+local bytes = tonumber(ARGV[2])
+local out, hashes = {string.sub(generation, 1, 24), version}, {}
+local same = out[1] == ARGV[1]
+
+-- A hash has no order of its own; of too many, the same entries must be read on every host.
+local function first(all, max)
+	local names, values, kept = {}, {}, {}
+	for k = 1, #all, 2 do
+		names[#names + 1] = all[k]
+		values[all[k]] = all[k + 1]
+	end
+	table.sort(names)
+	for k = 1, max do
+		kept[2 * k - 1] = names[k]
+		kept[2 * k] = values[names[k]]
+	end
+	return kept
+end
+
 for i = 3, #KEYS do
-	local max = tonumber(ARGV[i - 1])
-	local all = redis.pcall('HGETALL', KEYS[i])
-	local kept, total, names, values = 0, -1, {}, {}
+	local max = tonumber(ARGV[i])
+	local all = same and {} or redis.pcall('HGETALL', KEYS[i])
+	local total = -1
 	if not all.err then
 		total = #all / 2
-		for k = 1, #all, 2 do
-			names[#names + 1] = all[k]
-			values[all[k]] = all[k + 1]
+		if total > max then
+			all = first(all, max)
 		end
-		-- a hash has no order of its own; the same entries must come out on every host
-		table.sort(names)
-		kept = math.min(total, max)
-		for k = 1, kept do
-			words[#words + 1] = string.sub(names[k], 1, bytes)
-			words[#words + 1] = string.sub(values[names[k]], 1, bytes)
-		end
-	elseif not string.match(all.err, '^WRONGTYPE') then
+	elseif string.match(all.err, '^WRONGTYPE') then
+		all = {}
+	else
 		return all
 	end
-	out[#out + 1] = kept
+	out[#out + 1] = #all / 2
 	out[#out + 1] = total
+	hashes[#hashes + 1] = all
 end
-for i = 1, #words do
-	out[#out + 1] = words[i]
+
+-- With long lists this is what takes time.
+local n = #out
+for i = 1, #hashes do
+	local all = hashes[i]
+	for k = 1, #all do
+		local s = all[k]
+		n = n + 1
+		out[n] = #s > bytes and string.sub(s, 1, bytes) or s
+	end
 end
 return out

@@ -39,7 +39,7 @@ teardown(void **state)
 static void
 load(void)
 {
-	assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
+	assert_int_equal(store_load(bench.store, 0, "", &o), STORE_OK);
 }
 
 static void
@@ -95,6 +95,40 @@ three_sections(void **state)
 	overlay_free(&o);
 	for (int i = 0; i < SECTIONS; i++)
 		assert_null(o.entries[i]);
+}
+
+/* The generation that is known is all that is said; of any other one everything is. */
+static void
+known_generation(void **state)
+{
+	static const struct {
+		const char *generation, *known;
+		bool read;
+	} table[] = {
+	    {NULL, "", true},
+	    {NULL, "0", false},
+	    {"42", "", true},
+	    {"42", "42", false},
+	    {"42", "4", true},
+	    {"42", "421", true},
+	    {"42", "0", true},
+	    {"1234567890123456789012345", "123456789012345678901234", false}, /* cut to 24 */
+	    {"a b", "a", false},
+	};
+
+	(void)state;
+	redis_fixture_run(&server, "HSET weir:lists user:ann action=block");
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		redis_fixture_run(&server, "DEL weir:generation");
+		if (table[i].generation != NULL)
+			redis_fixture_run(&server, "SET weir:generation %s", table[i].generation);
+		assert_int_equal(store_load(bench.store, 0, table[i].known, &o), STORE_OK);
+		if (o.n[SECTION_LISTS] != table[i].read || o.total[SECTION_LISTS] != table[i].read)
+			fail_msg("row %zu", i);
+		if (!table[i].read)
+			assert_string_equal(o.generation, table[i].known);
+		overlay_free(&o);
+	}
 }
 
 /* Each key of another type is none; the two others are read. */
@@ -260,7 +294,7 @@ formats(void **state)
 	redis_fixture_run(&server, "HSET weir:limits a b");
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		redis_fixture_run(&server, "SET weir:format %s", table[i].value);
-		if (store_load(bench.store, 0, &o) != STORE_OK)
+		if (store_load(bench.store, 0, "", &o) != STORE_OK)
 			fail_msg("format '%s' hides the limits", table[i].value);
 		if ((o.format > OVERLAY_FORMAT) != table[i].newer)
 			fail_msg("format '%s' is %lld", table[i].value, (long long)o.format);
@@ -281,6 +315,7 @@ main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	    T(empty),
 	    T(three_sections),
+	    T(known_generation),
 	    T(wrong_types),
 	    T(too_many),
 	    T(long_values),

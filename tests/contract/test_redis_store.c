@@ -114,7 +114,7 @@ script_flushed(void **state)
 		assert_int_equal(ask(T0), STORE_OK);
 		assert_int_equal(a.hits[0].used, (i + 1) * MICRO);
 		redis_fixture_run(&server, "SCRIPT FLUSH");
-		assert_int_equal(store_load(bench.store, 0, &o), STORE_OK);
+		assert_int_equal(store_load(bench.store, 0, "", &o), STORE_OK);
 		overlay_free(&o);
 	}
 	/* and usually the name is enough */

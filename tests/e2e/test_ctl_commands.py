@@ -176,7 +176,7 @@ def test_json(ctl):
     assert limits["limits"][1]["max"] == 20 and limits["limits"][1]["from"] == "file"
     assert ctl.json("lists") == [
         {"section": "overrides", "who": "192.0.2.7", "what": "connections burst=5",
-         "by": AUTHOR, "reason": ""}]
+         "by": AUTHOR, "reason": "", "from": "redis"}]
     assert [entry["n"] for entry in ctl.json("limit history")] == [6, 5, 4, 3, 2, 1]
     assert set(ctl.json("why 192.0.2.7")) == {"client", "envelope", "generation", "next", "counters",
                                               "greylist", "exceptions", "ignored", "record", "key"}
@@ -209,8 +209,8 @@ def test_usage(redis, ctl, words):
 
 def test_help(ctl):
     out = ctl("--help").out
-    for command in ("limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                    "status", "clear", "greylist"):
+    for command in ("limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
+                    "why", "top", "status", "clear", "greylist"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []

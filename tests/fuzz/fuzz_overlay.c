@@ -103,15 +103,71 @@ check_plan(const struct ruleset *r, const struct addr *client, const char *user)
 	(void)plan_done(r, &f);
 }
 
+/* A client, or an envelope, that the entry is about. mailbox: room for an address. */
+static struct facts
+facts_of(const struct who *w, char mailbox[WHO_TEXT_MAX + 16])
+{
+	struct facts f = {.stage = STAGE_RCPT,
+	    .name = "",
+	    .user = "",
+	    .helo = "",
+	    .sender = "a@example.com",
+	    .recipient = "b@example.net"};
+	/* "LOCAL@", "@DOMAIN" and "@.DOMAIN" stand for more than one */
+	bool at_front = w->text[0] == '@', at_end = w->text[strlen(w->text) - 1] == '@';
+
+	CHECK(addr_parse("203.0.113.99", &f.client));
+	snprintf(mailbox, WHO_TEXT_MAX + 16, "%s%s%s",
+	    at_front ? (w->text[1] == '.' ? "a@b" : "a") : "",
+	    w->text + (at_front && w->text[1] == '.'), at_end ? "example.com" : "");
+	switch (w->kind) {
+	case WHO_NET:
+		f.client = w->net.base;
+		break;
+	case WHO_USER:
+		f.user = w->text;
+		break;
+	case WHO_NAME:
+		f.name = w->text;
+		break;
+	case WHO_SENDER:
+		f.sender = strcmp(w->text, "<>") == 0 || w->text[0] == '\0' ? "" : mailbox;
+		break;
+	case WHO_RECIPIENT:
+		f.recipient = mailbox;
+		break;
+	case WHO_KINDS:
+		CHECK(false);
+	}
+	return f;
+}
+
+static void
+check_listed(const struct ruleset *r, const struct who *w, const struct facts *f, const char *words)
+{
+	char err[LIMIT_ERR_MAX];
+	struct listing l;
+
+	listing_init(&l);
+	CHECK(listing_parse(words, w, &l, err, sizeof err));
+	CHECK(exceptions_count(r->exceptions) > 0);
+	if (l.action == LIST_EXEMPT || l.action == LIST_BLOCK)
+		CHECK(exceptions_listed(r->exceptions, &f->client, f->user, f->name) != LISTED_NOT);
+	if (l.action == LIST_TRAP)
+		CHECK(exceptions_about_traps(r->exceptions));
+}
+
 /* An entry that was taken is found by whom it is about. */
 static void
 check_entry(
     const struct ruleset *r, enum overlay_section s, const struct overlay_entry *e, bool rejected)
 {
 	char words[ENTRY_WORDS_MAX + 1], err[LIMIT_ERR_MAX], text[WHO_TEXT_MAX], back[WHO_TEXT_MAX];
-	const char *blank = strrchr(e->name, ' '), *user = "";
+	const char *blank = strrchr(e->name, ' ');
+	char mailbox[WHO_TEXT_MAX + 16];
 	struct entry_meta meta;
 	struct who who, again;
+	struct facts f;
 
 	if (!entry_split(e->words, &meta, words, err, sizeof err)) {
 		CHECK(rejected);
@@ -135,21 +191,18 @@ check_entry(
 	CHECK(who_parse(text, &who, err, sizeof err));
 	CHECK(who_parse(who_format(&who, back), &again, err, sizeof err));
 	CHECK(memcmp(&who, &again, sizeof who) == 0);
-	if (who.is_user) {
-		user = who.user;
-		CHECK(addr_parse("203.0.113.99", &who.net.base));
-	}
-	CHECK(who_matches(&again, &who.net.base, user));
+	f = facts_of(&who, mailbox);
+	CHECK(who_matches(&again, &f));
 	if (s == SECTION_LISTS)
-		CHECK(exceptions_listed(r->exceptions, &who.net.base, user) != LISTED_NOT);
+		check_listed(r, &who, &f, words);
 	else {
 		const struct limit *l = ruleset_limit((struct ruleset *)r, blank + 1);
-		const struct limit *other = exceptions_limit(r->exceptions, l, &who.net.base, user);
+		const struct limit *other = exceptions_limit(r->exceptions, l, &f.client, f.user);
 
 		CHECK(other != l && strcmp(other->name, l->name) == 0);
 		CHECK(other->count == l->count && other->per == l->per);
 	}
-	check_plan(r, &who.net.base, user);
+	check_plan(r, &f.client, f.user);
 }
 
 int

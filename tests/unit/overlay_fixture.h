@@ -51,6 +51,23 @@ defaults(void)
 	return r;
 }
 
+/* By the client's address and login alone. */
+static inline bool
+exempt(const struct ruleset *r, const struct addr *client, const char *user)
+{
+	const struct facts f = {.client = *client, .user = user, .name = ""};
+
+	return ruleset_exempt(r, &f);
+}
+
+static inline bool
+blocked(const struct ruleset *r, const struct addr *client, const char *user)
+{
+	const struct facts f = {.client = *client, .user = user, .name = ""};
+
+	return ruleset_blocked(r, &f);
+}
+
 static inline void
 lay(struct overlay *o, enum overlay_section s, const struct overlay_entry *entries, unsigned n)
 {

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,28 +28,62 @@ struct fake {
 	struct overlay_entry entries[SECTIONS][4];
 	unsigned n[SECTIONS];
 	int64_t more[SECTIONS]; /* added to total */
+	unsigned many; /* so many spoilt entries of lists, and nothing else */
 	unsigned loads;
 };
 
+static inline int
+fake_by_name(const void *a, const void *b)
+{
+	return strcmp(
+	    ((const struct overlay_entry *)a)->name, ((const struct overlay_entry *)b)->name);
+}
+
+/* As fake_load(), f->many entries that make no sense. */
+static inline void
+fake_many(const struct fake *f, struct overlay *out)
+{
+	struct overlay_entry *e = malloc(f->many * (sizeof *e + 32));
+	char *text = (char *)(e + f->many);
+
+	assert_non_null(e);
+	for (unsigned i = 0; i < f->many; i++) {
+		e[i].name = text;
+		text += snprintf(text, 16, "nobody%05u", i) + 1;
+		e[i].words = text;
+		text += snprintf(text, 16, "action=%u", i) + 1;
+	}
+	for (unsigned i = 0; i < SECTIONS; i++)
+		out->entries[i] = e;
+	out->n[SECTION_LISTS] = f->many;
+	out->total[SECTION_LISTS] = f->many;
+}
+
 /* All in one block, which the first section's pointer owns. */
 static inline enum store_status
-fake_load(struct store *s, int64_t deadline_us, struct overlay *out)
+fake_load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
 {
 	struct fake *f = (struct fake *)s;
 
 	(void)deadline_us;
+	(void)known;
 	f->loads++;
 	if (f->status != STORE_OK)
 		return f->status;
 	memset(out, 0, sizeof *out);
 	strcpy(out->generation, f->generation);
 	out->format = f->format;
+	if (f->many > 0) {
+		fake_many(f, out);
+		return STORE_OK;
+	}
 	out->entries[0] = malloc(sizeof f->entries);
 	assert_non_null(out->entries[0]);
 	memcpy(out->entries[0], f->entries, sizeof f->entries);
 	for (unsigned i = 0; i < SECTIONS; i++) {
 		out->entries[i] = out->entries[0] + i * 4;
 		out->n[i] = f->n[i];
+		qsort(out->entries[i], f->n[i], sizeof *out->entries[i], fake_by_name);
 		out->total[i] = f->n[i] + f->more[i];
 	}
 	return STORE_OK;

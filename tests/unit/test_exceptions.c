@@ -1,5 +1,6 @@
 /*
- * test_exceptions.c - who is treated otherwise: how they are written, and which entry counts.
+ * test_exceptions.c - clients that are treated otherwise: which override and which entry of the
+ * lists counts. How they are written: test_who.c; senders and recipients: test_lists.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,97 +35,6 @@ addr(const char *text)
 	if (text[0] != '\0')
 		assert_true(addr_parse(text, &a));
 	return a;
-}
-
-/* --- who ----------------------------------------------------------------------------------- */
-
-static void
-test_who(void **state)
-{
-	static const struct {
-		const char *text, *again; /* again NULL: refused */
-	} table[] = {
-	    {"192.0.2.7", "192.0.2.7"},
-	    {"192.0.2.7/32", "192.0.2.7"},
-	    {"192.0.2.0/24", "192.0.2.0/24"},
-	    {"0.0.0.0/0", "0.0.0.0/0"},
-	    {"::ffff:192.0.2.7", "192.0.2.7"},
-	    {"2001:DB8:0::/32", "2001:db8::/32"},
-	    {"2001:db8::7", "2001:db8::7"},
-	    {"user:ann", "user:ann"},
-	    {"user:ann@example.org", "user:ann@example.org"},
-	    {"user:192.0.2.7", "user:192.0.2.7"},
-	    {"user:user:ann", "user:user:ann"},
-	    {"user:\xc3\xa4", "user:\xc3\xa4"},
-	    {"192.0.2.7/24", NULL}, /* host bits */
-	    {"192.0.2.0/33", NULL},
-	    {"192.0.2", NULL},
-	    {"192.0.2.7 ", NULL},
-	    {" 192.0.2.7", NULL},
-	    {"192.0.2.7\n", NULL},
-	    {"ann", NULL},
-	    {"User:ann", NULL},
-	    {"user:", NULL},
-	    {"user", NULL},
-	    {"user:a b", NULL},
-	    {"user:a\tb", NULL},
-	    {"user:a\nb", NULL},
-	    {"user:a\x7f", NULL},
-	    {"", NULL},
-	    {"*", NULL},
-	};
-	char long_name[5 + USER_MAX + 2] = "user:", text[WHO_TEXT_MAX], err[LIMIT_ERR_MAX];
-	struct who w;
-
-	(void)state;
-	for (size_t i = 0; i < COUNT(table); i++) {
-		err[0] = '\0';
-		memset(&w, 0xa5, sizeof w);
-		if (who_parse(table[i].text, &w, err, sizeof err) != (table[i].again != NULL))
-			fail_msg("row %zu (%s): %s", i, table[i].text, err);
-		if (table[i].again == NULL)
-			assert_true(err[0] != '\0');
-		else
-			assert_string_equal(who_format(&w, text), table[i].again);
-	}
-	memset(long_name + 5, 'x', USER_MAX);
-	assert_true(who_parse(long_name, &w, err, sizeof err));
-	assert_string_equal(who_format(&w, text), long_name);
-	long_name[5 + USER_MAX] = 'x';
-	assert_false(who_parse(long_name, &w, err, sizeof err));
-}
-
-static void
-test_matches(void **state)
-{
-	static const struct {
-		const char *who, *client, *user;
-		bool matches;
-	} table[] = {
-	    {"192.0.2.7", "192.0.2.7", "", true},
-	    {"192.0.2.7", "::ffff:192.0.2.7", "", true},
-	    {"192.0.2.7", "192.0.2.7", "ann", true},
-	    {"192.0.2.0/24", "192.0.2.255", "", true},
-	    {"192.0.2.0/24", "192.0.3.0", "", false},
-	    {"0.0.0.0/0", "2001:db8::1", "", false},
-	    {"::/0", "192.0.2.7", "", false},
-	    {"2001:db8::/64", "2001:db8::1", "", true},
-	    {"0.0.0.0/0", "", "", false}, /* no address */
-	    {"user:ann", "192.0.2.7", "ann", true},
-	    {"user:ann", "", "ann", true},
-	    {"user:ann", "192.0.2.7", "Ann", false},
-	    {"user:ann", "192.0.2.7", "annabel", false},
-	    {"user:ann", "192.0.2.7", "", false},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < COUNT(table); i++) {
-		struct who w = who(table[i].who);
-		struct addr a = addr(table[i].client);
-
-		if (who_matches(&w, &a, table[i].user) != table[i].matches)
-			fail_msg("row %zu (%s)", i, table[i].who);
-	}
 }
 
 /* --- which entry counts -------------------------------------------------------------------- */
@@ -185,7 +95,7 @@ test_limit(void **state)
 			strcpy(l.name, o->limit);
 			exceptions_add_override(e, &w, &l);
 		}
-		exceptions_seal(e);
+		assert_true(exceptions_seal(e));
 		assert_true(exceptions_about_users(e));
 		for (size_t i = 0; i < COUNT(table); i++) {
 			struct limit own = {.enabled = true, .max = 1};
@@ -198,68 +108,162 @@ test_limit(void **state)
 			assert_string_equal(l->name, table[i].limit);
 			if (l->max != table[i].max || (table[i].max == 1) != (l == &own))
 				fail_msg("turn %u, row %zu: %lld", turn, i, (long long)l->max);
-			assert_int_equal(exceptions_listed(e, &a, table[i].user), LISTED_NOT);
+			assert_int_equal(exceptions_listed(e, &a, table[i].user, ""), LISTED_NOT);
 		}
 		exceptions_free(&e);
 		assert_null(e);
 	}
 }
 
+/* An entry, "WHO: WORDS". */
+static void
+add(struct exceptions *e, const char *entry)
+{
+	char text[WHO_TEXT_MAX + 64], err[LIMIT_ERR_MAX];
+	struct listing l;
+	struct who w;
+	char *words;
+
+	snprintf(text, sizeof text, "%s", entry);
+	words = strstr(text, ": ");
+	assert_non_null(words);
+	*words = '\0';
+	w = who(text);
+	if (!listing_parse(words + 2, &w, &l, err, sizeof err))
+		fail_msg("%s: %s", entry, err);
+	exceptions_add_listed(e, &w, &l);
+}
+
 static void
 test_listed(void **state)
 {
-	static const struct {
-		const char *who;
-		enum listed what;
-	} lists[] = {
-	    {"198.51.100.0/24", LISTED_BLOCKED},
-	    {"198.51.100.7", LISTED_EXEMPT},
-	    {"198.51.100.128/25", LISTED_EXEMPT},
-	    {"198.51.100.200", LISTED_BLOCKED},
-	    {"2001:db8::/32", LISTED_EXEMPT},
-	    {"2001:db8:bad::/48", LISTED_BLOCKED},
-	    {"user:ann", LISTED_EXEMPT},
-	    {"user:bob", LISTED_BLOCKED},
+	static const char *const lists[] = {
+	    "198.51.100.0/24: action=block",
+	    "198.51.100.7: action=exempt",
+	    "198.51.100.128/25: action=exempt",
+	    "198.51.100.200: action=block",
+	    "198.51.100.9: action=no-greylist",
+	    "2001:db8::/32: action=exempt",
+	    "2001:db8:bad::/48: action=block",
+	    "2001:db8:bad::7: action=exempt",
+	    "user:ann: action=exempt",
+	    "user:bob: action=block",
+	    "user:joe: action=no-greylist",
+	    "name:partner.example: action=exempt",
+	    "name:mx.other.example: action=exempt",
+	    "name:other.example: action=no-greylist",
+	    "sender:ann@partner.example: action=no-greylist",
+	    "recipient:ann@partner.example: action=trap",
 	};
 	static const struct {
-		const char *client, *user;
+		const char *client, *user, *name;
+		const char *who; /* of the entry that decides; NULL: none */
 		enum listed what;
 	} table[] = {
-	    {"198.51.100.1", "", LISTED_BLOCKED},
-	    {"198.51.100.7", "", LISTED_EXEMPT},
-	    {"198.51.100.130", "", LISTED_EXEMPT},
-	    {"198.51.100.200", "", LISTED_BLOCKED},
-	    {"198.51.101.1", "", LISTED_NOT},
-	    {"2001:db8::1", "", LISTED_EXEMPT},
-	    {"2001:db8:bad::1", "", LISTED_BLOCKED},
-	    {"198.51.100.200", "ann", LISTED_EXEMPT},
-	    {"198.51.100.7", "bob", LISTED_BLOCKED},
-	    {"203.0.113.1", "bob", LISTED_BLOCKED},
-	    {"203.0.113.1", "carol", LISTED_NOT},
-	    {"198.51.100.7", "carol", LISTED_EXEMPT},
+	    {"198.51.100.1", "", "", "198.51.100.0/24", LISTED_BLOCKED},
+	    {"198.51.100.7", "", "", "198.51.100.7", LISTED_EXEMPT},
+	    {"::ffff:198.51.100.7", "", "", "198.51.100.7", LISTED_EXEMPT},
+	    {"198.51.100.130", "", "", "198.51.100.128/25", LISTED_EXEMPT},
+	    {"198.51.100.200", "", "", "198.51.100.200", LISTED_BLOCKED},
+	    {"198.51.101.1", "", "", NULL, LISTED_NOT},
+	    {"2001:db8::1", "", "", "2001:db8::/32", LISTED_EXEMPT},
+	    {"2001:db8:bad::1", "", "", "2001:db8:bad::/48", LISTED_BLOCKED},
+	    {"2001:db8:bad::7", "", "", "2001:db8:bad::7", LISTED_EXEMPT},
+	    /* an entry about greylisting neither exempts nor lifts a block */
+	    {"198.51.100.9", "", "", "198.51.100.0/24", LISTED_BLOCKED},
+	    {"198.51.100.1", "joe", "", "198.51.100.0/24", LISTED_BLOCKED},
+	    /* a user before any address */
+	    {"198.51.100.200", "ann", "", "user:ann", LISTED_EXEMPT},
+	    {"198.51.100.7", "bob", "", "user:bob", LISTED_BLOCKED},
+	    {"203.0.113.1", "bob", "", "user:bob", LISTED_BLOCKED},
+	    {"203.0.113.1", "bob", "mx.partner.example", "user:bob", LISTED_BLOCKED},
+	    {"203.0.113.1", "carol", "", NULL, LISTED_NOT},
+	    {"198.51.100.7", "carol", "", "198.51.100.7", LISTED_EXEMPT},
+	    /* a name after an address, and before a network */
+	    {"203.0.113.1", "", "partner.example", "name:partner.example", LISTED_EXEMPT},
+	    {"203.0.113.1", "", "Mx.a.Partner.EXAMPLE.", "name:partner.example", LISTED_EXEMPT},
+	    {"203.0.113.1", "", "badpartner.example", NULL, LISTED_NOT},
+	    {"203.0.113.1", "", "example", NULL, LISTED_NOT},
+	    {"203.0.113.1", "", "partner.example.org", NULL, LISTED_NOT},
+	    {"198.51.100.1", "", "mx.partner.example", "name:partner.example", LISTED_EXEMPT},
+	    {"198.51.100.200", "", "mx.partner.example", "198.51.100.200", LISTED_BLOCKED},
+	    {"", "", "mx.partner.example", "name:partner.example", LISTED_EXEMPT},
+	    {"203.0.113.1", "", "mx.other.example", "name:mx.other.example", LISTED_EXEMPT},
+	    {"203.0.113.1", "", "other.example", NULL, LISTED_NOT},
+	    {"203.0.113.1", "", ".", NULL, LISTED_NOT},
+	    {"203.0.113.1", "", "..partner.example", "name:partner.example", LISTED_EXEMPT},
 	};
 
 	(void)state;
+	/* in any order that they may come in */
 	for (unsigned turn = 0; turn < COUNT(lists); turn++) {
-		struct exceptions *e = exceptions_new(0, COUNT(lists));
+		struct exceptions *e = exceptions_new(0, turn % 2 == 0 ? COUNT(lists) : 0);
 
 		assert_non_null(e);
-		for (unsigned i = 0; i < COUNT(lists); i++) {
-			unsigned k = (i + turn) % COUNT(lists);
-			struct who w = who(lists[k].who);
-
-			exceptions_add_listed(e, &w, lists[k].what);
-		}
-		exceptions_seal(e);
+		for (unsigned i = 0; i < COUNT(lists); i++)
+			add(e, lists[(i + turn) % COUNT(lists)]);
+		assert_true(exceptions_seal(e));
+		assert_int_equal(exceptions_count(e), COUNT(lists));
 		for (size_t i = 0; i < COUNT(table); i++) {
 			struct addr a = addr(table[i].client);
+			const struct listed_entry *l =
+			    exceptions_client(e, &a, table[i].user, table[i].name);
+			char text[WHO_TEXT_MAX];
 
-			if (exceptions_listed(e, &a, table[i].user) != table[i].what)
+			if ((l == NULL) != (table[i].who == NULL) ||
+			    (l != NULL && strcmp(listed_who(l, text), table[i].who) != 0))
+				fail_msg("turn %u, row %zu: %s", turn, i,
+				    l != NULL ? listed_who(l, text) : "none");
+			if (exceptions_listed(e, &a, table[i].user, table[i].name) != table[i].what)
 				fail_msg("turn %u, row %zu (%s %s)", turn, i, table[i].client,
 				    table[i].user);
 		}
 		exceptions_free(&e);
 	}
+}
+
+/* The file's entries lie below those of Redis, each by its who; the later of two counts. */
+static void
+test_layers(void **state)
+{
+	struct exceptions *file = exceptions_new(0, 0), *e = exceptions_new(0, 0);
+	static const struct {
+		const char *client;
+		enum listed what;
+		bool from_file;
+	} table[] = {
+	    {"192.0.2.1", LISTED_EXEMPT, true}, {"192.0.2.2", LISTED_BLOCKED, false},
+	    {"192.0.2.3", LISTED_EXEMPT, false}, {"192.0.2.4", LISTED_BLOCKED, true},
+	    {"192.0.2.5", LISTED_NOT, false}, /* Redis says something else of it */
+	};
+
+	(void)state;
+	assert_true(file != NULL && e != NULL);
+	add(file, "192.0.2.1: action=exempt");
+	add(file, "192.0.2.2: action=exempt");
+	add(file, "192.0.2.4: action=exempt");
+	add(file, "192.0.2.4: action=block");
+	add(file, "192.0.2.5: action=block");
+	assert_true(exceptions_seal(file));
+	assert_int_equal(exceptions_count(file), 4);
+	exceptions_add_file(e, NULL);
+	exceptions_add_file(e, file);
+	add(e, "192.0.2.2: action=block");
+	add(e, "192.0.2.3: action=block");
+	add(e, "192.0.2.3: action=exempt");
+	add(e, "192.0.2.5: action=no-greylist");
+	exceptions_free(&file); /* nothing is borrowed from it */
+	assert_true(exceptions_seal(e));
+	assert_int_equal(exceptions_count(e), 5);
+	for (size_t i = 0; i < COUNT(table); i++) {
+		struct addr a = addr(table[i].client);
+		const struct listed_entry *l = exceptions_client(e, &a, "", "");
+
+		assert_int_equal(exceptions_listed(e, &a, "", ""), table[i].what);
+		if (l != NULL)
+			assert_int_equal(l->from_file, table[i].from_file);
+	}
+	exceptions_free(&e);
 }
 
 static void
@@ -271,11 +275,14 @@ test_none(void **state)
 
 	(void)state;
 	assert_non_null(e);
-	exceptions_seal(e);
+	assert_true(exceptions_seal(e));
 	for (int i = 0; i < 2; i++) {
 		assert_ptr_equal(exceptions_limit(e, &l, &a, "ann"), &l);
-		assert_int_equal(exceptions_listed(e, &a, "ann"), LISTED_NOT);
-		assert_false(exceptions_about_users(e));
+		assert_int_equal(exceptions_listed(e, &a, "ann", "x.example"), LISTED_NOT);
+		assert_null(exceptions_recipient(e, "ann@example.org"));
+		assert_false(exceptions_trap(e, "ann@example.org"));
+		assert_false(exceptions_about_users(e) || exceptions_about_envelope(e));
+		assert_int_equal(exceptions_count(e), 0);
 		assert_int_equal(exceptions_drain_us(e, PER_ADDRESS), 0);
 		exceptions_free(&e);
 		assert_null(e); /* and now with NULL */
@@ -284,16 +291,19 @@ test_none(void **state)
 }
 
 static void
-test_about_users(void **state)
+test_about(void **state)
 {
 	static const struct {
-		const char *who;
-		bool listed, about_users;
+		const char *who, *words; /* "": an override */
+		bool users, envelope;
 	} table[] = {
-	    {"192.0.2.7", false, false},
-	    {"192.0.2.7", true, false},
-	    {"user:ann", false, true},
-	    {"user:ann", true, true},
+	    {"192.0.2.7", "", false, false},
+	    {"192.0.2.7", "action=exempt", false, false},
+	    {"name:example.org", "action=no-greylist", false, false},
+	    {"user:ann", "", true, false},
+	    {"user:ann", "action=exempt", true, false},
+	    {"sender:<>", "action=no-greylist", false, true},
+	    {"recipient:@example.org", "action=trap", false, true},
 	};
 
 	(void)state;
@@ -301,14 +311,18 @@ test_about_users(void **state)
 		struct exceptions *e = exceptions_new(1, 1);
 		struct limit l = {.name = "a"};
 		struct who w = who(table[i].who);
+		char entry[128];
 
 		assert_non_null(e);
-		if (table[i].listed)
-			exceptions_add_listed(e, &w, LISTED_EXEMPT);
-		else
+		snprintf(entry, sizeof entry, "%s: %s", table[i].who, table[i].words);
+		if (table[i].words[0] == '\0')
 			exceptions_add_override(e, &w, &l);
-		exceptions_seal(e);
-		assert_int_equal(exceptions_about_users(e), table[i].about_users);
+		else
+			add(e, entry);
+		assert_true(exceptions_seal(e));
+		if (exceptions_about_users(e) != table[i].users ||
+		    exceptions_about_envelope(e) != table[i].envelope)
+			fail_msg("row %zu", i);
 		exceptions_free(&e);
 	}
 }
@@ -333,7 +347,7 @@ test_drain(void **state)
 		assert_true(limit_finish(&l, err, sizeof err));
 		exceptions_add_override(e, &w, &l);
 	}
-	exceptions_seal(e);
+	assert_true(exceptions_seal(e));
 	assert_int_equal(exceptions_drain_us(e, PER_ADDRESS), 9 * 3600 * USEC_PER_SEC);
 	assert_int_equal(exceptions_drain_us(e, PER_NETWORK), 7 * 3600 * USEC_PER_SEC);
 	assert_int_equal(exceptions_drain_us(e, PER_ALL), 0);
@@ -346,16 +360,16 @@ test_many(void **state)
 {
 	struct exceptions *e = exceptions_new(OVERRIDES_MAX, LISTED_MAX);
 	struct limit own = {.name = "a", .max = -1};
-	char text[WHO_TEXT_MAX];
+	char text[WHO_TEXT_MAX + 32];
 	struct who w;
 	struct addr a;
 
 	(void)state;
 	assert_non_null(e);
 	for (unsigned i = 0; i < LISTED_MAX; i++) {
-		snprintf(text, sizeof text, "10.%u.%u.2", i / 256, i % 256);
-		w = who(text);
-		exceptions_add_listed(e, &w, i % 2 == 0 ? LISTED_BLOCKED : LISTED_EXEMPT);
+		snprintf(text, sizeof text, "10.%u.%u.2: action=%s", i / 256, i % 256,
+		    i % 2 == 0 ? "block" : "exempt");
+		add(e, text);
 	}
 	for (unsigned i = 0; i < OVERRIDES_MAX; i++) {
 		struct limit l = {.name = "a", .max = i};
@@ -364,15 +378,15 @@ test_many(void **state)
 		w = who(text);
 		exceptions_add_override(e, &w, &l);
 	}
-	exceptions_seal(e);
+	assert_true(exceptions_seal(e));
 	for (unsigned i = 0; i < LISTED_MAX; i++) {
 		snprintf(text, sizeof text, "10.%u.%u.2", i / 256, i % 256);
 		a = addr(text);
 		assert_int_equal(
-		    exceptions_listed(e, &a, ""), i % 2 == 0 ? LISTED_BLOCKED : LISTED_EXEMPT);
+		    exceptions_listed(e, &a, "", ""), i % 2 == 0 ? LISTED_BLOCKED : LISTED_EXEMPT);
 		assert_ptr_equal(exceptions_limit(e, &own, &a, ""), &own);
 		a.b[3] = 3; /* its neighbour */
-		assert_int_equal(exceptions_listed(e, &a, ""), LISTED_NOT);
+		assert_int_equal(exceptions_listed(e, &a, "", ""), LISTED_NOT);
 		a.b[3] = 4;
 		assert_int_equal(
 		    exceptions_limit(e, &own, &a, "")->max, i < OVERRIDES_MAX ? (int)i : -1);
@@ -380,18 +394,55 @@ test_many(void **state)
 	exceptions_free(&e);
 }
 
+/* Every prefix length of both families at once: the longest that fits. */
+static void
+test_every_length(void **state)
+{
+	static const char *const clients[] = {
+	    "255.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"};
+
+	(void)state;
+	for (unsigned f = 0; f < 2; f++) {
+		struct addr client = addr(clients[f]);
+		unsigned host = f == 0 ? 32 : 128;
+		struct exceptions *e = exceptions_new(0, 0);
+
+		for (unsigned bits = 0; bits <= host; bits++) {
+			struct who w = {.kind = WHO_NET, .net = net_of(&client, bits)};
+
+			exceptions_add_listed(e, &w,
+			    &(struct listing){.action = bits % 2 == 0 ? LIST_BLOCK : LIST_EXEMPT});
+		}
+		assert_true(exceptions_seal(e));
+		/* the address that differs from the entries after so many bits */
+		for (unsigned same = 0; same <= host; same++) {
+			struct addr a = client;
+			const struct listed_entry *l;
+
+			if (same < host)
+				a.b[same / 8] ^= (uint8_t)(0x80 >> same % 8);
+			l = exceptions_client(e, &a, "", "");
+			assert_non_null(l);
+			assert_int_equal(l->net.bits, same);
+		}
+		client = addr(clients[1 - f]);
+		assert_null(exceptions_client(e, &client, "", ""));
+		exceptions_free(&e);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_who),
-	    cmocka_unit_test(test_matches),
 	    cmocka_unit_test(test_limit),
 	    cmocka_unit_test(test_listed),
+	    cmocka_unit_test(test_layers),
 	    cmocka_unit_test(test_none),
-	    cmocka_unit_test(test_about_users),
+	    cmocka_unit_test(test_about),
 	    cmocka_unit_test(test_drain),
 	    cmocka_unit_test(test_many),
+	    cmocka_unit_test(test_every_length),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) != 0;

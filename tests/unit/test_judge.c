@@ -232,17 +232,17 @@ test_listed(void **state)
 {
 	static const struct {
 		const char *who;
-		enum listed what;
+		enum list_action what;
 		const char *user;
 		enum action action;
 		enum reason reason;
 	} table[] = {
-	    {"192.0.2.7", LISTED_EXEMPT, "", DO_ACCEPT, REASON_EXEMPT},
-	    {"192.0.2.0/24", LISTED_BLOCKED, "", DO_REFUSE, REASON_BLOCKED},
-	    {"user:ann", LISTED_EXEMPT, "ann", DO_ACCEPT, REASON_EXEMPT},
-	    {"user:ann", LISTED_BLOCKED, "ann", DO_REFUSE, REASON_BLOCKED},
-	    {"user:ann", LISTED_EXEMPT, "", DO_REFUSE, REASON_RATE}, /* by the answer */
-	    {"198.51.100.0/24", LISTED_EXEMPT, "", DO_REFUSE, REASON_RATE},
+	    {"192.0.2.7", LIST_EXEMPT, "", DO_ACCEPT, REASON_EXEMPT},
+	    {"192.0.2.0/24", LIST_BLOCK, "", DO_REFUSE, REASON_BLOCKED},
+	    {"user:ann", LIST_EXEMPT, "ann", DO_ACCEPT, REASON_EXEMPT},
+	    {"user:ann", LIST_BLOCK, "ann", DO_REFUSE, REASON_BLOCKED},
+	    {"user:ann", LIST_EXEMPT, "", DO_REFUSE, REASON_RATE}, /* by the answer */
+	    {"198.51.100.0/24", LIST_EXEMPT, "", DO_REFUSE, REASON_RATE},
 	};
 	char err[LIMIT_ERR_MAX];
 
@@ -255,8 +255,9 @@ test_listed(void **state)
 		s.r.exceptions = exceptions_new(0, 1);
 		assert_non_null(s.r.exceptions);
 		assert_true(who_parse(table[i].who, &w, err, sizeof err));
-		exceptions_add_listed(s.r.exceptions, &w, table[i].what);
-		exceptions_seal(s.r.exceptions);
+		exceptions_add_listed(
+		    s.r.exceptions, &w, &(struct listing){.action = table[i].what});
+		assert_true(exceptions_seal(s.r.exceptions));
 		s.f.user = table[i].user;
 		s.a.hits[SHORT].over = true;
 		for (int asked = 0; asked < 2; asked++) {

@@ -246,7 +246,7 @@ test_overrides(void **state)
 	add_override(&r, "2001:db8::/48", "connections", "rate=48/1m");
 	add_override(&r, "user:ann", "recipients", "rate=500/1m");
 	add_override(&r, "198.51.100.1", "extra", "rate=9/1m enabled=yes");
-	exceptions_seal(r.exceptions);
+	assert_true(exceptions_seal(r.exceptions));
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		struct facts f = facts(table[i].stage, table[i].client);
 		char got[128] = "";
@@ -278,7 +278,7 @@ test_overrides_in_the_life(void **state)
 	r.exceptions = exceptions_new(1, 0);
 	assert_non_null(r.exceptions);
 	add_override(&r, "198.51.100.1", "connections", "rate=1/1d burst=3");
-	exceptions_seal(r.exceptions);
+	assert_true(exceptions_seal(r.exceptions));
 	assert_true(plan_request(&r, &f, &q));
 	assert_int_equal(q.records[0].ttl_us, INT64_C(3) * 86400 * USEC_PER_SEC);
 	assert_int_equal(q.records[1].ttl_us, INT64_C(3600) * USEC_PER_SEC);
@@ -309,12 +309,12 @@ test_listed(void **state)
 	};
 	static const struct {
 		const char *who;
-		enum listed what;
+		enum list_action what;
 	} lists[] = {
-	    {"192.0.2.0/24", LISTED_BLOCKED},
-	    {"192.0.2.7", LISTED_EXEMPT},
-	    {"user:ann", LISTED_EXEMPT},
-	    {"user:bob", LISTED_BLOCKED},
+	    {"192.0.2.0/24", LIST_BLOCK},
+	    {"192.0.2.7", LIST_EXEMPT},
+	    {"user:ann", LIST_EXEMPT},
+	    {"user:bob", LIST_BLOCK},
 	};
 	struct ruleset r = rules(limits);
 	struct netset *file = netset_new();
@@ -330,9 +330,9 @@ test_listed(void **state)
 	for (int i = 0; i < 4; i++) {
 		struct who w = who(lists[i].who);
 
-		exceptions_add_listed(r.exceptions, &w, lists[i].what);
+		exceptions_add_listed(r.exceptions, &w, &(struct listing){.action = lists[i].what});
 	}
-	exceptions_seal(r.exceptions);
+	assert_true(exceptions_seal(r.exceptions));
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		struct facts f = facts(table[i].stage, table[i].client);
 
@@ -349,6 +349,40 @@ test_listed(void **state)
 	netset_free(&file);
 }
 
+/* Who is exempt by the file's lists asks nothing: Redis has no part in it. */
+static void
+test_listed_by_the_file(void **state)
+{
+	static const char *const limits[] = {"connections rate=60/1m", NULL};
+	static const char *const who_text[] = {"192.0.2.7", "name:partner.example"};
+	struct facts f = facts(STAGE_CONNECT, "192.0.2.7");
+	struct request q;
+
+	(void)state;
+	f.name = "mx.partner.example";
+	for (int i = 0; i < 2; i++) {
+		struct exceptions *file = exceptions_new(0, 0);
+		struct ruleset r = rules(limits);
+		struct who w = who(who_text[i]);
+
+		assert_non_null(file);
+		exceptions_add_listed(file, &w, &(struct listing){.action = LIST_EXEMPT});
+		assert_true(exceptions_seal(file));
+		assert_true(plan_request(&r, &f, &q));
+		r.exceptions = exceptions_new(0, 0);
+		assert_non_null(r.exceptions);
+		exceptions_add_file(r.exceptions, file);
+		assert_true(exceptions_seal(r.exceptions));
+		assert_false(plan_request(&r, &f, &q));
+		assert_true(plan_done(&r, &f));
+		f.name = "mx.other.example";
+		assert_int_equal(plan_request(&r, &f, &q), i);
+		f.name = "mx.partner.example";
+		ruleset_deinit(&r);
+		exceptions_free(&file);
+	}
+}
+
 /* Nothing but entries about users makes the recipients matter. */
 static void
 test_users_need_their_recipients(void **state)
@@ -363,8 +397,8 @@ test_users_need_their_recipients(void **state)
 
 		r.exceptions = exceptions_new(0, 1);
 		assert_non_null(r.exceptions);
-		exceptions_add_listed(r.exceptions, &w, LISTED_BLOCKED);
-		exceptions_seal(r.exceptions);
+		exceptions_add_listed(r.exceptions, &w, &(struct listing){.action = LIST_BLOCK});
+		assert_true(exceptions_seal(r.exceptions));
 		assert_int_equal(plan_steps(&r).rcpt, user);
 		assert_int_equal(plan_steps(&r).mail, user);
 		assert_int_equal(plan_done(&r, &f), !user);
@@ -447,6 +481,7 @@ main(void)
 	    cmocka_unit_test(test_overrides),
 	    cmocka_unit_test(test_overrides_in_the_life),
 	    cmocka_unit_test(test_listed),
+	    cmocka_unit_test(test_listed_by_the_file),
 	    cmocka_unit_test(test_users_need_their_recipients),
 	    cmocka_unit_test(test_trust_is_asked_for),
 	    cmocka_unit_test(test_steps),

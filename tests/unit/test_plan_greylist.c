@@ -138,6 +138,114 @@ test_who_is_asked(void **state)
 	    &q));
 }
 
+/* --- lists ---------------------------------------------------------------------------------- */
+
+static void
+list(struct ruleset *r, const char *text, enum list_action action, int64_t delay_us)
+{
+	char err[LIMIT_ERR_MAX];
+	struct who w;
+
+	if (r->exceptions == NULL)
+		r->exceptions = exceptions_new(0, 0);
+	assert_non_null(r->exceptions);
+	assert_true(who_parse(text, &w, err, sizeof err));
+	exceptions_add_listed(
+	    r->exceptions, &w, &(struct listing){.action = action, .delay_us = delay_us});
+	assert_true(exceptions_seal(r->exceptions));
+}
+
+/* Whether it is asked at all, by what the file says of everybody and the lists of somebody. */
+static void
+test_lists(void **state)
+{
+	static const struct {
+		bool listed_only, accept_null;
+		const char *sender, *recipient;
+		bool asked;
+	} table[] = {
+	    {false, false, "a@example.org", "any@example.com", true},
+	    {false, false, "a@example.org", "off@example.com", false},
+	    {false, false, "a@example.org", "on@example.com", true},
+	    {false, false, "a@free.example", "any@example.com", false},
+	    {false, false, "a@free.example", "on@example.com", false},
+	    {false, false, "", "any@example.com", true},
+	    {true, false, "a@example.org", "any@example.com", false},
+	    {true, false, "a@example.org", "off@example.com", false},
+	    {true, false, "a@example.org", "on@example.com", true},
+	    {true, false, "a@example.org", "trap@example.com", false},
+	    {true, false, "a@free.example", "on@example.com", false},
+	    {true, false, "", "on@example.com", true},
+	    {false, true, "", "any@example.com", false},
+	    {true, true, "", "on@example.com", false},
+	    {false, true, "a@example.org", "any@example.com", true},
+	    {true, false, "a@example.org", "postmaster@example.com", false},
+	};
+	struct ruleset r = greylist_only();
+	struct request q;
+
+	(void)state;
+	list(&r, "recipient:off@example.com", LIST_NO_GREYLIST, 0);
+	list(&r, "recipient:on@example.com", LIST_GREYLIST, 0);
+	list(&r, "recipient:postmaster@example.com", LIST_GREYLIST, 0);
+	list(&r, "recipient:trap@example.com", LIST_TRAP, 0);
+	list(&r, "sender:@free.example", LIST_NO_GREYLIST, 0);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct facts f = facts(table[i].sender, table[i].recipient);
+
+		r.greylist.listed_only = table[i].listed_only;
+		r.greylist.accept_null_sender = table[i].accept_null;
+		(void)plan_request(&r, &f, &q);
+		if (q.grey.asked != table[i].asked)
+			fail_msg("row %zu (%s)", i, table[i].recipient);
+		assert_int_equal(
+		    q.pool.block_us, strncmp(f.recipient, "trap@", 5) == 0 ? r.trap_us : 0);
+	}
+	r.greylist.enabled = false;
+	struct facts f = facts("a@example.org", "on@example.com");
+	(void)plan_request(&r, &f, &q);
+	assert_false(q.grey.asked);
+	/* traps and senders want RCPT all the same */
+	assert_true(plan_steps(&r).rcpt && plan_steps(&r).mail);
+	ruleset_deinit(&r);
+	assert_false(plan_steps(&r).rcpt || plan_steps(&r).mail);
+}
+
+/* A recipient's own delay; the window ends half an hour after it at the earliest. */
+static void
+test_own_delay(void **state)
+{
+	static const int64_t minute = 60 * USEC_PER_SEC;
+	static const struct {
+		int64_t own, delay, window; /* minutes */
+	} table[] = {
+	    {0, 5, 60},
+	    {1, 1, 60},
+	    {29, 29, 60},
+	    {30, 30, 60},
+	    {31, 31, 61},
+	    {1440, 1440, 1470},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct ruleset r = greylist_only();
+		struct facts f = facts("a@example.org", "slow@example.com");
+		struct facts other = facts("a@example.org", "other@example.com");
+		struct request q;
+
+		r.greylist.window_us = 60 * minute;
+		list(&r, "recipient:slow@example.com", LIST_GREYLIST, table[i].own * minute);
+		assert_true(plan_request(&r, &f, &q) && q.grey.asked);
+		assert_int_equal(q.grey.delay_us, table[i].delay * minute);
+		assert_int_equal(q.grey.window_us, table[i].window * minute);
+		assert_true(plan_request(&r, &other, &q) && q.grey.asked);
+		assert_int_equal(q.grey.delay_us, 5 * minute);
+		assert_int_equal(q.grey.window_us, 60 * minute);
+		ruleset_deinit(&r);
+	}
+}
+
 static void
 test_escaping(void **state)
 {
@@ -238,6 +346,8 @@ main(void)
 	    cmocka_unit_test(test_question),
 	    cmocka_unit_test(test_observed),
 	    cmocka_unit_test(test_who_is_asked),
+	    cmocka_unit_test(test_lists),
+	    cmocka_unit_test(test_own_delay),
 	    cmocka_unit_test(test_escaping),
 	    cmocka_unit_test(test_lengths),
 	    cmocka_unit_test(test_over_long),

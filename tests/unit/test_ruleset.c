@@ -94,6 +94,23 @@ test_greylist_rules(void **state)
 	}
 }
 
+/* By the client's address and login alone. */
+static bool
+exempt(const struct ruleset *r, const struct addr *client, const char *user)
+{
+	const struct facts f = {.client = *client, .user = user, .name = ""};
+
+	return ruleset_exempt(r, &f);
+}
+
+static bool
+blocked(const struct ruleset *r, const struct addr *client, const char *user)
+{
+	const struct facts f = {.client = *client, .user = user, .name = ""};
+
+	return ruleset_blocked(r, &f);
+}
+
 static void
 test_exempt(void **state)
 {
@@ -104,15 +121,15 @@ test_exempt(void **state)
 
 	(void)state;
 	assert_true(addr_parse("192.0.2.7", &a));
-	assert_true(ruleset_exempt(&r, &(struct addr){.family = ADDR_NONE}, ""));
-	assert_false(ruleset_exempt(&r, &a, ""));
+	assert_true(exempt(&r, &(struct addr){.family = ADDR_NONE}, ""));
+	assert_false(exempt(&r, &a, ""));
 	assert_true(net_parse("192.0.2.0/24", &n) && netset_add(set, &n));
 	netset_seal(set);
 	r.exempt = set;
-	assert_true(ruleset_exempt(&r, &a, ""));
+	assert_true(exempt(&r, &a, ""));
 	assert_true(addr_parse("192.0.3.7", &a));
-	assert_false(ruleset_exempt(&r, &a, ""));
-	assert_false(ruleset_blocked(&r, &a, ""));
+	assert_false(exempt(&r, &a, ""));
+	assert_false(blocked(&r, &a, ""));
 	netset_free(&set);
 }
 
@@ -135,13 +152,13 @@ test_listed(void **state)
 	};
 	static const struct {
 		const char *who;
-		enum listed what;
+		enum list_action what;
 	} lists[] = {
-	    {"192.0.2.66", LISTED_BLOCKED},
-	    {"198.51.100.0/24", LISTED_BLOCKED},
-	    {"198.51.100.7", LISTED_EXEMPT},
-	    {"user:ann", LISTED_EXEMPT},
-	    {"user:bob", LISTED_BLOCKED},
+	    {"192.0.2.66", LIST_BLOCK},
+	    {"198.51.100.0/24", LIST_BLOCK},
+	    {"198.51.100.7", LIST_EXEMPT},
+	    {"user:ann", LIST_EXEMPT},
+	    {"user:bob", LIST_BLOCK},
 	};
 	struct netset *set = netset_new();
 	struct ruleset r = defaults();
@@ -159,18 +176,18 @@ test_listed(void **state)
 		struct who w;
 
 		assert_true(who_parse(lists[i].who, &w, err, sizeof err));
-		exceptions_add_listed(r.exceptions, &w, lists[i].what);
+		exceptions_add_listed(r.exceptions, &w, &(struct listing){.action = lists[i].what});
 	}
-	exceptions_seal(r.exceptions);
+	assert_true(exceptions_seal(r.exceptions));
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		assert_true(addr_parse(table[i].client, &a));
-		if (ruleset_exempt(&r, &a, table[i].user) != table[i].exempt ||
-		    ruleset_blocked(&r, &a, table[i].user) != table[i].blocked)
+		if (exempt(&r, &a, table[i].user) != table[i].exempt ||
+		    blocked(&r, &a, table[i].user) != table[i].blocked)
 			fail_msg("row %zu (%s %s)", i, table[i].client, table[i].user);
 	}
 	/* the host's own mail, whoever sent it */
-	assert_true(ruleset_exempt(&r, &(struct addr){.family = ADDR_NONE}, "bob"));
-	assert_false(ruleset_blocked(&r, &(struct addr){.family = ADDR_NONE}, "bob"));
+	assert_true(exempt(&r, &(struct addr){.family = ADDR_NONE}, "bob"));
+	assert_false(blocked(&r, &(struct addr){.family = ADDR_NONE}, "bob"));
 	ruleset_deinit(&r);
 	assert_null(r.exceptions);
 	ruleset_deinit(&r);

@@ -30,6 +30,8 @@ static const struct {
     {SECTION_OVERRIDES, "192.0.2.7 connections", "action=exempt", "action is"},
     {SECTION_OVERRIDES, "192.0.2.7/24 connections", "rate=5/1m", "host bits"},
     {SECTION_OVERRIDES, "mx.example.org connections", "rate=5/1m", "must be an address"},
+    {SECTION_OVERRIDES, "name:example.org connections", "rate=5/1m", "for addresses, networks"},
+    {SECTION_OVERRIDES, "recipient:a@b recipients", "rate=5/1m", "for addresses, networks"},
     {SECTION_OVERRIDES, "192.0.2.7", "rate=5/1m", "WHO LIMIT"},
     {SECTION_OVERRIDES, "connections", "rate=5/1m", "WHO LIMIT"},
     {SECTION_OVERRIDES, "", "rate=5/1m", "WHO LIMIT"},
@@ -42,12 +44,19 @@ static const struct {
     {SECTION_LISTS, "2001:db8::/32", "action=block", NULL},
     {SECTION_LISTS, "user:ann", "action=block", NULL},
     {SECTION_LISTS, "user:ann", "action=\"block\"", NULL},
-    {SECTION_LISTS, "192.0.2.7", "action=refuse", "action=exempt or action=block"},
-    {SECTION_LISTS, "192.0.2.7", "action=Block", "action=exempt or action=block"},
-    {SECTION_LISTS, "192.0.2.7", "action=exempt action=block", "action=exempt or"},
-    {SECTION_LISTS, "192.0.2.7", "rate=5/1m", "action=exempt or action=block"},
+    {SECTION_LISTS, "name:example.org", "action=exempt", NULL},
+    {SECTION_LISTS, "sender:<>", "action=no-greylist", NULL},
+    {SECTION_LISTS, "recipient:@.example.org", "action=greylist delay=10m", NULL},
+    {SECTION_LISTS, "recipient:old@example.org", "action=trap", NULL},
+    {SECTION_LISTS, "192.0.2.7", "action=refuse", "action is exempt, block"},
+    {SECTION_LISTS, "192.0.2.7", "action=Block", "action is exempt, block"},
+    {SECTION_LISTS, "192.0.2.7", "action=exempt action=block", "twice"},
+    {SECTION_LISTS, "192.0.2.7", "rate=5/1m", "action and delay only"},
+    {SECTION_LISTS, "sender:a@b", "action=block", "anybody can write"},
+    {SECTION_LISTS, "recipient:example.org", "action=trap", "a recipient is written as"},
+    {SECTION_LISTS, "name:example.org", "action=block", "block the address"},
     {SECTION_LISTS, "192.0.2.7", "exempt", "KEY=VALUE"},
-    {SECTION_LISTS, "192.0.2.7", "", "action=exempt or action=block"},
+    {SECTION_LISTS, "192.0.2.7", "", "must say action="},
     {SECTION_LISTS, "192.0.2.7 connections", "action=block", "must be an address"},
     {SECTION_LISTS, "192.0.2.9/24", "action=block", "host bits"},
     {SECTION_LISTS, "everybody", "action=block", "must be an address"},
@@ -197,15 +206,96 @@ test_lists_in_force(void **state)
 		assert_true(ruleset_overlay(
 		    &base, &o, NOW + table[i].after_s * USEC_PER_SEC, &out, report, &said));
 		assert_int_equal(said.n, 1);
-		if (ruleset_exempt(&out, &a, table[i].user) != table[i].exempt ||
-		    ruleset_blocked(&out, &a, table[i].user) != table[i].blocked)
+		if (exempt(&out, &a, table[i].user) != table[i].exempt ||
+		    blocked(&out, &a, table[i].user) != table[i].blocked)
 			fail_msg("row %zu", i);
 		ruleset_deinit(&out);
 	}
 	/* no file's list, no Redis' */
 	struct addr a;
 	assert_true(addr_parse("192.0.2.7", &a));
-	assert_false(ruleset_exempt(&base, &a, "") || ruleset_blocked(&base, &a, ""));
+	assert_false(exempt(&base, &a, "") || blocked(&base, &a, ""));
+}
+
+/* What the file lists holds until Redis says something of the same who: for a while, or in words
+ * that can be used; also when Redis holds nothing at all, or what a newer weir wrote. */
+static void
+test_file_below(void **state)
+{
+	static const struct overlay_entry over[] = {
+	    {"192.0.2.1", "action=block until=1800000050"},
+	    {"192.0.2.2", "action=blokc"},
+	    {"192.0.2.9", "action=block"},
+	};
+	static const struct {
+		int64_t after_s;
+		bool format_2, empty;
+		const char *client;
+		bool exempt, blocked;
+	} table[] = {
+	    {0, false, true, "192.0.2.1", true, false},
+	    {0, true, false, "192.0.2.1", true, false},
+	    {0, true, false, "192.0.2.9", false, false},
+	    {0, false, false, "192.0.2.1", false, true},
+	    {49, false, false, "192.0.2.1", false, true},
+	    {50, false, false, "192.0.2.1", true, false},
+	    {0, false, false, "192.0.2.2", true, false},
+	    {0, false, false, "192.0.2.3", true, false},
+	    {0, false, false, "192.0.2.9", false, true},
+	};
+	const struct listing says = {.action = LIST_EXEMPT};
+	struct ruleset base = defaults(), out;
+
+	(void)state;
+	base.exceptions = exceptions_new(0, 0);
+	assert_non_null(base.exceptions);
+	for (int i = 1; i <= 3; i++) {
+		struct who w = {.kind = WHO_NET, .net = {.bits = 32}};
+
+		w.net.base = (struct addr){.family = ADDR_V4, .b = {192, 0, 2, (uint8_t)i}};
+		exceptions_add_listed(base.exceptions, &w, &says);
+	}
+	assert_true(exceptions_seal(base.exceptions));
+	for (size_t i = 0; i < COUNT(table); i++) {
+		struct overlay o = {.generation = "7", .format = table[i].format_2 ? 2 : 1};
+		struct reports said = {0};
+		struct addr a;
+
+		assert_true(addr_parse(table[i].client, &a));
+		lay(&o, SECTION_LISTS, over, table[i].empty ? 0 : COUNT(over));
+		assert_true(ruleset_overlay(
+		    &base, &o, NOW + table[i].after_s * USEC_PER_SEC, &out, report, &said));
+		assert_int_equal(said.n, !table[i].empty && !table[i].format_2);
+		if (exempt(&out, &a, "") != table[i].exempt ||
+		    blocked(&out, &a, "") != table[i].blocked)
+			fail_msg("row %zu", i);
+		assert_ptr_not_equal(out.exceptions, base.exceptions);
+		ruleset_deinit(&out);
+	}
+	ruleset_deinit(&base);
+}
+
+static void
+test_overlay_words(void **state)
+{
+	static const struct overlay_entry sorted[] = {
+	    {"a", "1"}, {"b", "2"}, {"c", "3"}, {"d", "4"}, {"e", "5"}};
+
+	(void)state;
+	for (unsigned n = 0; n <= COUNT(sorted); n++) {
+		struct overlay o = {.generation = "7"};
+
+		lay(&o, SECTION_LISTS, sorted, n);
+		for (unsigned i = 0; i < COUNT(sorted); i++) {
+			const char *words = overlay_words(&o, SECTION_LISTS, sorted[i].name);
+
+			assert_true(i < n ? words == sorted[i].words : words == NULL);
+		}
+		assert_null(overlay_words(&o, SECTION_LISTS, ""));
+		assert_null(overlay_words(&o, SECTION_LISTS, "bb"));
+		assert_null(overlay_words(&o, SECTION_LISTS, "f"));
+		assert_null(overlay_words(&o, SECTION_LIMITS, "a"));
+	}
 }
 
 /* A block that became unreadable goes on; so does an override. */
@@ -224,11 +314,11 @@ test_rejected_keep_the_words_before(void **state)
 	assert_true(addr_parse("192.0.2.7", &a));
 	lay(&o, SECTION_LISTS, lists, 1);
 	assert_true(ruleset_overlay(&base, &o, NOW, &out, report, &block));
-	assert_true(ruleset_blocked(&out, &a, ""));
+	assert_true(blocked(&out, &a, ""));
 	assert_true(out.valid_until_us == NOW + 50 * USEC_PER_SEC);
 	ruleset_deinit(&out);
 	assert_true(ruleset_overlay(&base, &o, NOW + 50 * USEC_PER_SEC, &out, report, &block));
-	assert_false(ruleset_blocked(&out, &a, ""));
+	assert_false(blocked(&out, &a, ""));
 	ruleset_deinit(&out);
 	a.b[3] = 8;
 	o = (struct overlay){.generation = "7"};
@@ -246,6 +336,8 @@ main(void)
 	    cmocka_unit_test(test_check),
 	    cmocka_unit_test(test_overrides_in_force),
 	    cmocka_unit_test(test_lists_in_force),
+	    cmocka_unit_test(test_file_below),
+	    cmocka_unit_test(test_overlay_words),
 	    cmocka_unit_test(test_rejected_keep_the_words_before),
 	};
 

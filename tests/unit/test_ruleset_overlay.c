@@ -276,7 +276,7 @@ test_format(void **state)
 		assert_true(ruleset_overlay(&base, &o, NOW, &out, report, &said));
 		assert_int_equal(out.limits[0].rate, table[i].rate);
 		assert_int_equal(said.n, table[i].said);
-		assert_int_equal(ruleset_blocked(&out, &a, ""), ours);
+		assert_int_equal(blocked(&out, &a, ""), ours);
 		assert_int_equal(out.valid_until_us != INT64_MAX, ours);
 		assert_string_equal(out.generation, "9"); /* else each ask would load anew */
 		ruleset_deinit(&out);

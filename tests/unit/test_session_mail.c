@@ -90,11 +90,11 @@ test_brackets(void **state)
 	    {"a@example.org", "a@example.org"},
 	    {"<>", ""},
 	    {"", ""},
-	    {"<", "<"},
+	    {"<", ""},
 	    {">", ">"},
-	    {"<a", "<a"},
+	    {"<a", "a"},
 	    {"a>", "a>"},
-	    {"<<a>>", "<a>"},
+	    {"<<a>>", "a"},
 	};
 	struct scene c;
 

@@ -54,6 +54,43 @@ test_refresh_only_when_needed(void **state)
 	snapshot_put(s, after);
 }
 
+/* The file's lists are in force from the start, and below those of Redis. */
+static void
+test_file_lists(void **state)
+{
+	struct snapshots *s;
+	const struct facts f = {
+	    .client = {.family = ADDR_V4, .b = {192, 0, 2, 7}}, .user = "", .name = ""};
+	const struct ruleset *r;
+	struct who w;
+	char err[LIMIT_ERR_MAX];
+
+	(void)state;
+	(void)fresh(false);
+	base.exceptions = exceptions_new(0, 0);
+	assert_non_null(base.exceptions);
+	assert_true(who_parse("192.0.2.7", &w, err, sizeof err));
+	exceptions_add_listed(base.exceptions, &w, &(struct listing){.action = LIST_EXEMPT});
+	assert_true(exceptions_seal(base.exceptions));
+	s = snapshots[nsnapshots++] = snapshots_new(&base, false);
+	assert_non_null(s);
+	for (int i = 0; i < 3; i++) {
+		r = snapshot_get(s, NOW);
+		assert_int_equal(ruleset_exempt(r, &f), i != 1);
+		assert_int_equal(ruleset_blocked(r, &f), i == 1);
+		snapshot_put(s, r);
+		fake.n[SECTION_LISTS] = 0;
+		if (i == 0)
+			redis_adds(SECTION_LISTS, "192.0.2.7", "action=block");
+		snprintf(fake.generation, sizeof fake.generation, "%d", i + 1);
+		assert_true(snapshot_refresh(s, &fake.store, i > 0 ? "1" : "", 0, NOW));
+	}
+	exceptions_free(&base.exceptions); /* the snapshot has its own */
+	r = snapshot_get(s, NOW);
+	assert_true(ruleset_exempt(r, &f));
+	snapshot_put(s, r);
+}
+
 static void
 test_store_down(void **state)
 {
@@ -103,14 +140,15 @@ test_expiry(void **state)
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		r = snapshot_get(s, NOW + table[i].after_us);
 		if (r->limits[0].rate != table[i].rate ||
-		    ruleset_blocked(r, &a, "") != table[i].blocked)
+		    ruleset_blocked(r, &(struct facts){.client = a, .user = ""}) !=
+			table[i].blocked)
 			fail_msg("row %zu: rate %d", i, (int)r->limits[0].rate);
 		assert_string_equal(r->generation, "1");
 		snapshot_put(s, r);
 	}
 	assert_int_equal(fake.loads, 1);
 	assert_int_equal(held->limits[0].rate, 500); /* whoever holds it goes on with it */
-	assert_true(ruleset_blocked(held, &a, ""));
+	assert_true(ruleset_blocked(held, &(struct facts){.client = a, .user = ""}));
 	snapshot_put(s, held);
 	/* built once for each expiry, not once for each question */
 	held = snapshot_get(s, NOW + 200 * USEC_PER_SEC);
@@ -195,7 +233,7 @@ reader(void *arg)
 
 /* A new generation at each load; called with the loading lock held. */
 static enum store_status
-busy_load(struct store *s, int64_t deadline_us, struct overlay *out)
+busy_load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
 {
 	static char words[32];
 	char generation[12];
@@ -204,7 +242,7 @@ busy_load(struct store *s, int64_t deadline_us, struct overlay *out)
 	snprintf(words, sizeof words, "rate=%s/1m", generation);
 	redis_holds(generation, "connections", words);
 	redis_adds(SECTION_LISTS, "192.0.2.7", "action=block until=1800000001");
-	return fake_load(s, deadline_us, out);
+	return fake_load(s, deadline_us, known, out);
 }
 
 static void
@@ -233,6 +271,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_refresh),
 	    cmocka_unit_test(test_refresh_only_when_needed),
+	    cmocka_unit_test(test_file_lists),
 	    cmocka_unit_test(test_store_down),
 	    cmocka_unit_test(test_expiry),
 	    cmocka_unit_test(test_expired_before_it_was_read),

@@ -12,7 +12,7 @@
 static const char *
 said(struct snapshots *s, bool refresh, int64_t now_us)
 {
-	static char text[8192];
+	static char text[32768];
 	const struct ruleset *r = NULL;
 	FILE *tape = tmpfile();
 	int real = dup(STDERR_FILENO);
@@ -109,7 +109,7 @@ test_sections(void **state)
 	assert_int_equal(occurrences(text, "is ignored"), 3);
 	assert_non_null(strstr(text, "redis: limits: recipients is ignored: rate is"));
 	assert_non_null(strstr(text, "redis: overrides: 192.0.2.7 is ignored: the field is"));
-	assert_non_null(strstr(text, "redis: lists: 192.0.2.7 is ignored: must be action="));
+	assert_non_null(strstr(text, "redis: lists: 192.0.2.7 is ignored: action is exempt"));
 	strcpy(fake.generation, "2");
 	assert_int_equal(occurrences(said_by_refresh(s), "is ignored"), 0);
 	assert_string_equal(said_at(s, NOW + 60 * USEC_PER_SEC), "");
@@ -181,6 +181,29 @@ test_odd_overlays(void **state)
 	assert_non_null(strstr(text, "have format 2, and this weir knows 1"));
 }
 
+/* Thousands of spoilt entries are a few lines in the log, and no more work than their number. */
+static void
+test_many(void **state)
+{
+	struct snapshots *s = fresh(true);
+	struct list l = {0};
+	const char *text;
+
+	(void)state;
+	strcpy(fake.generation, "1");
+	fake.many = LISTED_MAX;
+	text = said_by_refresh(s);
+	assert_int_equal(occurrences(text, "is ignored"), 50);
+	assert_non_null(strstr(text, "8142 more entries are ignored: see weirctl limit"));
+	strcpy(fake.generation, "2");
+	assert_int_equal(occurrences(said_by_refresh(s), "ignored"), 0);
+	fake.many = 0;
+	redis_holds("3", "connections", "rate=fast");
+	assert_int_equal(occurrences(said_by_refresh(s), "is ignored"), 1);
+	snapshot_complaints(s, note, &l);
+	assert_int_equal(l.n, 1);
+}
+
 static void
 test_quiet_worker(void **state)
 {
@@ -199,6 +222,7 @@ main(void)
 	    cmocka_unit_test(test_sections),
 	    cmocka_unit_test(test_list),
 	    cmocka_unit_test(test_odd_overlays),
+	    cmocka_unit_test(test_many),
 	    cmocka_unit_test(test_quiet_worker),
 	};
 
