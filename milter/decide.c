@@ -66,6 +66,8 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
 	if (v.action != DO_ACCEPT)
 		zone_stat_add(w->zone, ZONE_REFUSED, 1);
+	if (v.reason == REASON_LOAD)
+		zone_stat_add(w->zone, ZONE_SHED, 1);
 	atomic_fetch_sub(&w->in_flight, 1);
 	snapshot_put(w->snapshots, r);
 	return next;
@@ -81,13 +83,22 @@ decide_steps(struct worker *w)
 	return steps;
 }
 
+void
+decide_daemon(struct worker *w, struct session *s, const char *name, const char *port)
+{
+	s->spared = load_spares(&w->conf->rules.load, name, port);
+}
+
 enum next
 decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name,
     bool confirmed)
 {
 	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
 	struct request q;
-	bool asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
+	bool asked;
+
+	s->level = zone_load_level(w->zone, clock_mono_us());
+	asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
 
 	return decide(w, s, STAGE_CONNECT, "", r, &q, asked);
 }

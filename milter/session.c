@@ -20,6 +20,8 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 	f->stage = stage;
 	f->client = s->client;
 	f->name = s->name_confirmed ? s->name : "";
+	f->level = s->level;
+	f->spared = s->spared;
 	f->user = s->user;
 	f->helo = s->helo;
 	f->message_counted = s->message_counted;
@@ -119,6 +121,9 @@ static enum next
 tell_at_connect(struct session *s, const struct ruleset *r, const struct verdict *v)
 {
 	if (v->action == DO_REFUSE && !r->refuse_at_helo)
+		return NEXT_REPLY;
+	/* a busy host does not go on with a session for the sake of a text of ours */
+	if (v->reason == REASON_LOAD)
 		return NEXT_REPLY;
 	/* The MTA was not asked for a later step (the limit is younger than this session): what
 	 * cannot be said must not be done either. */
