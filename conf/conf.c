@@ -21,6 +21,7 @@
 #define DEFAULT_SOCKET "inet:127.0.0.1:8890"
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
+#define DEFAULT_DRAIN_TIMEOUT (300 * USEC_PER_SEC)
 /* weir-milter or weirctl, in front of each complaint */
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
@@ -330,6 +331,7 @@ conf_defaults(struct conf *c)
 	(void)socket_parse(DEFAULT_SOCKET, &c->socket, err, sizeof err);
 	c->socket_mode = DEFAULT_SOCKET_MODE;
 	c->zone_size = DEFAULT_ZONE_SIZE;
+	c->drain_timeout_us = DEFAULT_DRAIN_TIMEOUT;
 	c->exempt = netset_new();
 	c->lists = exceptions_new(0, 0);
 	listing_init(&c->list_words);
@@ -470,6 +472,19 @@ conf_print(const struct conf *c, FILE *out)
 		fprintf(out, "unwrap-senders: true\n");
 	for (unsigned i = 0; i < exceptions_count(c->lists); i++)
 		print_list(exceptions_at(c->lists, i), out);
+}
+
+void
+conf_store_mark(const struct conf *c, char out[CONF_STORE_MARK_MAX])
+{
+	if (!c->use_redis)
+		snprintf(out, CONF_STORE_MARK_MAX, "memory");
+	else
+		snprintf(out, CONF_STORE_MARK_MAX, "redis %s %d %d %s", c->redis.host,
+		    c->redis.port, c->redis.db, c->redis.prefix);
+	for (char *p = out; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20)
+			*p = '?';
 }
 
 void

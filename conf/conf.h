@@ -19,6 +19,8 @@
 #define CONF_NAME_MAX 64
 #define CONF_PATH_MAX 1024
 #define CONF_QUEUE_DIRECTORIES_MAX 8
+/* A quarter of what a zone has room for: after a reload old ones live beside the new ones. */
+#define CONF_WORKERS_MAX 64
 
 struct conf {
 	struct socket_spec socket;
@@ -28,6 +30,7 @@ struct conf {
 	char pid_file[CONF_PATH_MAX];
 	unsigned workers; /* 0 = number of cores, at least 2 */
 	int64_t zone_size;
+	int64_t drain_timeout_us; /* for the last sessions of a worker that stops; 0 = cut them */
 	bool verbose;
 	bool use_redis;
 	struct redis_options redis;
@@ -52,6 +55,11 @@ bool conf_read(struct conf *c, const char *file, FILE *errors);
 
 /* What is in force, for -n. */
 void conf_print(const struct conf *c, FILE *out);
+
+/* What the zone's counters and leases are about: with another Redis they are about something
+ * else. No password in it, and one line. */
+#define CONF_STORE_MARK_MAX (REDIS_HOST_MAX + REDIS_PREFIX_MAX + 64)
+void conf_store_mark(const struct conf *c, char out[CONF_STORE_MARK_MAX]);
 
 void conf_free(struct conf *c);
 

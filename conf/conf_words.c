@@ -10,7 +10,7 @@
 #include "conf_words.h"
 
 /* Beyond this a worker for each would only fight for the cores. */
-#define WORKERS_LIMIT ZONE_WORKERS_MAX
+#define WORKERS_LIMIT CONF_WORKERS_MAX
 /* Sendmail gives a milter 10 s; a quarter of a second for Redis keeps us far away from it. */
 #define REDIS_TIMEOUT_MIN (1 * USEC_PER_MSEC)
 #define REDIS_TIMEOUT_MAX (250 * USEC_PER_MSEC)
@@ -111,6 +111,18 @@ SETTER(zone_size)
 	if (!units_size(value, &size) || size < ZONE_SIZE_MIN || size > ZONE_SIZE_MAX)
 		return refuse(err, errlen, "must be a size from 256k to 64G, such as 32M");
 	c->zone_size = size;
+	return true;
+}
+
+/* Beyond a day a session that nobody speaks in has long been given up by its MTA. */
+SETTER(drain_timeout)
+{
+	int64_t us;
+
+	UNUSED(title);
+	if (!units_duration(value, &us) || us > 86400 * USEC_PER_SEC)
+		return refuse(err, errlen, "must be a duration of at most 1d, such as 5m");
+	c->drain_timeout_us = us;
 	return true;
 }
 
@@ -402,6 +414,7 @@ const struct conf_word conf_words[] = {
     {"", "pid-file", set_pid_file, false},
     {"", "workers", set_workers, false},
     {"", "zone-size", set_zone_size, false},
+    {"", "drain-timeout", set_drain_timeout, false},
     {"", "verbose", set_verbose, false},
     {"", "mode", set_mode, false},
     {"", "refuse-at", set_refuse_at, false},

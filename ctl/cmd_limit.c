@@ -400,7 +400,8 @@ history(struct ctl *c)
 static int
 rollback(struct ctl *c, const char *to)
 {
-	const char *keys[] = {"generation", "history", "limits", "overrides", "lists", "format"};
+	const char *keys[] = {
+	    "generation", "history", "limits", "overrides", "lists", "format", "drain"};
 	char by[ENTRY_BY_MAX + 1], reason[ENTRY_REASON_MAX + 32], safe[128];
 	const char *args[] = {to, ctl_author(by), reason, HISTORY_MAX};
 	int64_t n, generation;
@@ -415,7 +416,7 @@ rollback(struct ctl *c, const char *to)
 	rules_free(&rules);
 	snprintf(reason, sizeof reason, "rollback to %s%s%s", to, c->reason[0] != '\0' ? ": " : "",
 	    c->reason);
-	r = ctl_eval(c, lua_rollback, 6, keys, 4, args);
+	r = ctl_eval(c, lua_rollback, 7, keys, 4, args);
 	if (r->type != REDIS_REPLY_ARRAY || r->elements < 1)
 		ctl_die(CTL_REFUSED, "redis: unexpected reply");
 	switch (r->element[0]->integer) {

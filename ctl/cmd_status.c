@@ -44,6 +44,34 @@ add_node(struct ctl *c, json_t *nodes, const char *key, size_t skip)
 }
 
 static void
+print_sessions(const json_t *n)
+{
+	int64_t workers = out_whole(n, "draining_workers");
+
+	printf("  sessions open       %" PRId64, out_whole(n, "sessions"));
+	if (workers > 0)
+		printf(", %" PRId64 " of them in %" PRId64 " worker%s of before a reload",
+		    out_whole(n, "draining_sessions"), workers, workers == 1 ? "" : "s");
+	putchar('\n');
+}
+
+static void
+print_drain(const struct ctl *c, const json_t *n, int64_t now)
+{
+	int64_t until = out_whole(n, "drain_until") * USEC_PER_SEC;
+	char left[32];
+
+	out_colour(c, YELLOW);
+	printf("  maintenance         new sessions are refused ");
+	if (until > 0)
+		printf("for %s more", out_duration(until - now, left));
+	else
+		printf("until it is taken back");
+	out_colour(c, PLAIN);
+	putchar('\n');
+}
+
+static void
 print_status(const struct ctl *c, const json_t *result)
 {
 	const json_t *nodes = json_object_get(result, "nodes"), *n;
@@ -64,7 +92,9 @@ print_status(const struct ctl *c, const json_t *result)
 		printf("  weir %s, up %s, %" PRId64 " workers, mode %s\n", out_text(n, "version"),
 		    out_duration(now - out_whole(n, "started"), up), out_whole(n, "workers"),
 		    out_text(n, "mode"));
-		printf("  sessions open       %" PRId64 "\n", out_whole(n, "sessions"));
+		print_sessions(n);
+		if (strcmp(out_text(n, "drain"), "on") == 0)
+			print_drain(c, n, now);
 		printf("  decisions           %" PRId64 "/s, %" PRId64 " in all\n",
 		    out_whole(n, "decisions_per_s"), out_whole(n, "decisions"));
 		printf("  refused or deferred %" PRId64 "/s, %" PRId64 " in all\n",
@@ -85,19 +115,17 @@ print_status(const struct ctl *c, const json_t *result)
 	}
 }
 
-int
-cmd_status(struct ctl *c, int argc, char **argv)
+json_t *
+ctl_nodes(struct ctl *c)
 {
-	char pattern[CTL_KEY_MAX], key[CTL_KEY_MAX], cursor[32] = "0", safe[64];
+	char pattern[CTL_KEY_MAX], cursor[32] = "0";
 	json_t *nodes = json_array();
-	redisReply *r;
 
-	(void)argv;
-	if (argc != 1)
-		return CTL_USAGE;
 	ctl_key(c, "node:*", pattern);
 	do {
-		r = ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+		redisReply *r =
+		    ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+
 		if (r->type != REDIS_REPLY_ARRAY || r->elements != 2)
 			ctl_die(CTL_REFUSED, "redis: SCAN gave something odd");
 		snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
@@ -105,6 +133,20 @@ cmd_status(struct ctl *c, int argc, char **argv)
 			add_node(c, nodes, r->element[1]->element[i]->str, strlen(pattern) - 1);
 		freeReplyObject(r);
 	} while (strcmp(cursor, "0") != 0);
+	return nodes;
+}
+
+int
+cmd_status(struct ctl *c, int argc, char **argv)
+{
+	char key[CTL_KEY_MAX], safe[64];
+	json_t *nodes;
+	redisReply *r;
+
+	(void)argv;
+	if (argc != 1)
+		return CTL_USAGE;
+	nodes = ctl_nodes(c);
 	r = ctl_lookf(c, "GET %s", ctl_key(c, "generation", key));
 	out_result(c,
 	    json_pack("{ss so}", "generation",

@@ -156,6 +156,11 @@ json_t *why_lists(const struct rules *r, const struct facts *f);
 /* The entry that decides about greylisting, and that the recipient is a trap; if they are. */
 void why_greylist(const struct rules *r, const struct facts *f, json_t *out);
 
+/* --- cmd_status.c: what each weir-milter says of itself ------------------------------------------- */
+
+/* A list of objects with the fields of PREFIX:node:NODE and "node". Decref it. */
+json_t *ctl_nodes(struct ctl *c);
+
 /* --- the commands ------------------------------------------------------------------------------- */
 
 int cmd_limit(struct ctl *c, int argc, char **argv);
@@ -170,6 +175,7 @@ int cmd_why(struct ctl *c, int argc, char **argv);
 int cmd_top(struct ctl *c, int argc, char **argv);
 int cmd_status(struct ctl *c, int argc, char **argv);
 int cmd_clear(struct ctl *c, int argc, char **argv);
+int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);
 /* greylist on, greylist off */
 int list_greylist(struct ctl *c, int argc, char **argv);

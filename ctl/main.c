@@ -38,6 +38,7 @@ static const struct command {
 	"what would happen now, and why", cmd_why},
     {"top", "[-n N] [by refused|connections|messages|recipients]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
+    {"drain", "[NODE|all on|off [for D] [-w]]", "refuse new sessions for maintenance", cmd_drain},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
     {NULL, NULL, NULL, NULL},
@@ -145,6 +146,11 @@ main(int argc, char **argv)
 		return CTL_REFUSED;
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "-r: %s", err);
+	if (url == NULL && !c.conf.use_redis && strcmp(argv[optind], "drain") == 0)
+		ctl_die(CTL_USAGE,
+		    "no redis section in %s: without Redis SIGUSR1 to weir-milter's master (its "
+		    "pid-file) drains this host, SIGUSR2 ends that; or say -r",
+		    file != NULL ? file : "the (missing) configuration");
 	if (url == NULL && !c.conf.use_redis)
 		ctl_die(CTL_USAGE, "no redis section in %s: say -r redis://HOST or -r unix:/PATH",
 		    file != NULL ? file : "the (missing) configuration");

@@ -97,6 +97,7 @@ decide_connect(struct worker *w, struct session *s, const struct addr *client, c
 	struct request q;
 	bool asked;
 
+	s->drain = zone_drain_until(w->zone) > clock_real_us();
 	s->level = zone_load_level(w->zone, clock_mono_us());
 	asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
 

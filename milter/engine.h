@@ -7,8 +7,8 @@
 #include "worker.h"
 
 /*
- * Serves the sessions that arrive on the listening socket until the engine is told to stop by a
- * signal. False: it could not even start; why has been logged.
+ * Serves the sessions that arrive on the listening socket; calls worker_ready() first. It need
+ * not return: the process ends around it. False: it could not even start; why has been logged.
  */
 bool engine_run(struct worker *w, int listen_fd);
 

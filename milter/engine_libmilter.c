@@ -114,11 +114,13 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned 
 	s = malloc(sizeof *s);
 	if (s == NULL)
 		return SMFIS_CONTINUE; /* every callback lives without a session, too */
-	worker_session_id(worker, id);
+	if (smfi_setpriv(ctx, s) != MI_SUCCESS) {
+		free(s);
+		return SMFIS_CONTINUE;
+	}
+	worker_session_begin(worker, id);
 	session_init(s, id, want);
 	s->engine = *out_steps;
-	if (smfi_setpriv(ctx, s) != MI_SUCCESS)
-		free(s);
 	return SMFIS_CONTINUE;
 }
 
@@ -239,6 +241,7 @@ on_close(SMFICTX *ctx)
 	decide_close(worker, s);
 	(void)smfi_setpriv(ctx, NULL);
 	free(s);
+	worker_session_end(worker);
 	return SMFIS_CONTINUE;
 }
 
@@ -272,5 +275,6 @@ engine_run(struct worker *w, int listen_fd)
 		    conn);
 		return false;
 	}
+	worker_ready(w);
 	return smfi_main() == MI_SUCCESS;
 }

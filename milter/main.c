@@ -1,22 +1,25 @@
 /*
- * main.c - weir-milter(8): options, privileges, and into the background.
+ * main.c - weir-milter(8): options, and the way into the background; or, after a reload, into the
+ * place of the master of before.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "conf.h"
 #include "log.h"
 #include "master.h"
+#include "privileges.h"
 #include "socket.h"
+#include "takeover.h"
 
 #ifndef WEIR_CONF
 #define WEIR_CONF "/etc/weir/weir.conf"
@@ -25,6 +28,7 @@
 struct options {
 	const char *file, *socket, *pid_file, *user;
 	bool foreground, check, verbose;
+	int handover_fd; /* -1: this is a start, no reload */
 };
 
 static void
@@ -41,7 +45,7 @@ read_options(int argc, char **argv, struct options *o)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "c:p:fnP:u:vVh")) != -1)
+	while ((c = getopt(argc, argv, "c:p:fnP:u:vVhH:")) != -1)
 		switch (c) {
 		case 'c':
 			o->file = optarg;
@@ -63,6 +67,9 @@ read_options(int argc, char **argv, struct options *o)
 			break;
 		case 'v':
 			o->verbose = true;
+			break;
+		case 'H': /* HANDOVER_OPTION: only a master gives it */
+			o->handover_fd = atoi(optarg);
 			break;
 		case 'V':
 			printf("weir-milter %s\n", PACKAGE_VERSION);
@@ -87,17 +94,17 @@ read_options(int argc, char **argv, struct options *o)
 
 /* The command line lies over the file. */
 static bool
-apply_options(const struct options *o, struct conf *c)
+apply_options(const struct options *o, struct conf *c, FILE *errors)
 {
 	char err[512];
 
 	if (o->socket != NULL && !socket_parse(o->socket, &c->socket, err, sizeof err)) {
-		fprintf(stderr, "weir-milter: -p: %s\n", err);
+		fprintf(errors, "weir-milter: -p: %s\n", err);
 		return false;
 	}
 	if ((o->user != NULL && strlen(o->user) >= sizeof c->user) ||
 	    (o->pid_file != NULL && strlen(o->pid_file) >= sizeof c->pid_file)) {
-		fprintf(stderr, "weir-milter: -u or -P: too long\n");
+		fprintf(errors, "weir-milter: -u or -P: too long\n");
 		return false;
 	}
 	if (o->user != NULL)
@@ -132,43 +139,6 @@ raise_descriptors(void)
 		return;
 	lim.rlim_cur = lim.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &lim);
-}
-
-static bool
-drop_privileges(const char *who)
-{
-	char name[2 * CONF_NAME_MAX], *group;
-	const struct passwd *pw;
-	gid_t gid;
-
-	if (who[0] == '\0')
-		return true;
-	strcpy(name, who);
-	group = strchr(name, ':');
-	if (group != NULL)
-		*group++ = '\0';
-	pw = getpwnam(name);
-	if (pw == NULL) {
-		fprintf(stderr, "weir-milter: user %s does not exist\n", name);
-		return false;
-	}
-	gid = pw->pw_gid;
-	if (group != NULL) {
-		const struct group *gr = getgrnam(group);
-
-		if (gr == NULL) {
-			fprintf(stderr, "weir-milter: group %s does not exist\n", group);
-			return false;
-		}
-		gid = gr->gr_gid;
-	}
-	if (geteuid() == pw->pw_uid && getegid() == gid)
-		return true;
-	if (initgroups(name, gid) != 0 || setgid(gid) != 0 || setuid(pw->pw_uid) != 0) {
-		fprintf(stderr, "weir-milter: cannot become %s: %s\n", who, strerror(errno));
-		return false;
-	}
-	return true;
 }
 
 /*
@@ -214,47 +184,206 @@ background_done(int pipe_fd)
 	close(pipe_fd);
 }
 
+/* --- the program, to be started once more ----------------------------------------------------- */
+
+/* What names the program now may name another one after an upgrade, and has to: the name that it
+ * was started by, if that is complete. A reload gives a complete one. */
+static const char *
+program_path(const char *name, bool reload)
+{
+	static char path[PATH_MAX];
+	struct stat named, own;
+	ssize_t len;
+
+	if (name[0] == '/' &&
+	    (reload ||
+		(stat(name, &named) == 0 && stat("/proc/self/exe", &own) == 0 &&
+		    named.st_ino == own.st_ino && named.st_dev == own.st_dev)))
+		return name;
+	len = readlink("/proc/self/exe", path, sizeof path - 1);
+	if (len <= 0)
+		return name;
+	path[len] = '\0';
+	return path;
+}
+
+/* In the background the working directory is another one. */
+static bool
+make_absolute(const char **path)
+{
+	char cwd[PATH_MAX], *whole;
+
+	if (*path == NULL || (*path)[0] == '/' || (*path)[0] == '\0')
+		return true;
+	if (getcwd(cwd, sizeof cwd) == NULL || asprintf(&whole, "%s/%s", cwd, *path) < 0) {
+		fprintf(stderr, "weir-milter: %s: %s\n", *path, strerror(errno));
+		return false;
+	}
+	*path = whole; /* kept for ever */
+	return true;
+}
+
+static bool
+make_launch(const struct options *o, const char *name, struct launch *l)
+{
+	const char *file = o->file;
+	bool good = make_absolute(&file);
+	const struct {
+		const char *option, *value;
+	} with[] = {{"-c", file}, {"-p", o->socket}, {"-P", o->pid_file}, {"-u", o->user}};
+	unsigned n = 0;
+
+	l->program = program_path(name, o->handover_fd >= 0);
+	for (size_t i = 0; i < sizeof with / sizeof with[0]; i++)
+		if (with[i].value != NULL) {
+			l->words[n++] = with[i].option;
+			l->words[n++] = with[i].value;
+		}
+	if (o->foreground)
+		l->words[n++] = "-f";
+	if (o->verbose)
+		l->words[n++] = "-v";
+	l->words[n] = NULL;
+	return good;
+}
+
+/* --- start and reload ------------------------------------------------------------------------- */
+
+/* Not one that another weir-milter has written meanwhile. */
+static void
+remove_pid(const char *path)
+{
+	FILE *f = path[0] != '\0' ? fopen(path, "re") : NULL;
+	int pid = 0;
+
+	if (f == NULL)
+		return;
+	if (fscanf(f, "%d", &pid) == 1 && pid == (int)getpid())
+		(void)unlink(path);
+	fclose(f);
+}
+
+static int
+start(const struct options *o, struct conf *conf, const struct launch *launch)
+{
+	struct identity id;
+	char err[512];
+	int fd, waiting, status;
+
+	raise_descriptors();
+	fd = socket_open(&conf->socket, conf->socket_owner, conf->socket_group, conf->socket_mode,
+	    err, sizeof err);
+	if (fd < 0) {
+		fprintf(stderr, "weir-milter: %s\n", err);
+		return EXIT_FAILURE;
+	}
+	waiting = background_begin(o->foreground);
+	log_open(o->foreground, conf->verbose);
+	master_block_signals();
+	if (!write_pid(conf->pid_file)) {
+		socket_remove(&conf->socket);
+		return EXIT_FAILURE;
+	}
+	if (!privileges_find(conf->user, &id, err, sizeof err) ||
+	    !privileges_become(&id, err, sizeof err)) {
+		fprintf(stderr, "weir-milter: %s\n", err);
+		remove_pid(conf->pid_file);
+		socket_remove(&conf->socket);
+		return EXIT_FAILURE;
+	}
+	background_done(waiting);
+	if (geteuid() == 0)
+		log_line(LOG_WARNING, "running as root; set user in the configuration or use -u");
+	status = master_run(conf, fd, launch);
+	remove_pid(conf->pid_file);
+	return status;
+}
+
+/* Would it do? Asked by the master that may become this program. */
+static int
+try_out(struct conf *conf, const struct handover *h)
+{
+	struct takeover t;
+	char err[512];
+
+	if (!takeover_prepare(&t, conf, h, err, sizeof err)) {
+		fprintf(stderr, "weir-milter: %s\n", err);
+		return EXIT_FAILURE;
+	}
+	takeover_undo(&t, conf);
+	return EXIT_SUCCESS;
+}
+
+/* What is wrong goes to the log: there may be no standard error any more. */
+static bool
+read_conf_again(const struct options *o, struct conf *conf)
+{
+	char *text = NULL, *rest, *line;
+	size_t len = 0;
+	FILE *errors = open_memstream(&text, &len);
+	bool good;
+
+	if (errors == NULL)
+		return false;
+	good = conf_read(conf, o->file, errors) && apply_options(o, conf, errors);
+	fclose(errors);
+	log_open(o->foreground, good && conf->verbose);
+	rest = text;
+	while ((line = strsep(&rest, "\n")) != NULL)
+		if (line[0] != '\0')
+			log_line(good ? LOG_WARNING : LOG_ERR, "reload: %s", line);
+	free(text);
+	return good;
+}
+
+static int
+reload(const struct options *o, struct conf *conf, const struct handover *h,
+    const struct launch *launch)
+{
+	int status;
+
+	/* they are blocked already, unless this version waits for more */
+	master_block_signals();
+	status = master_take_over(read_conf_again(o, conf) ? conf : NULL, h, launch);
+	remove_pid(h->pid_file);
+	return status;
+}
+
 int
 main(int argc, char **argv)
 {
 	static struct conf conf; /* 10 kB, and workers keep a pointer to it */
-	struct options o = {0};
-	char err[512];
-	int status, fd, waiting;
+	static struct handover h;
+	struct options o = {.handover_fd = -1};
+	struct launch launch;
+	int status;
 
 	/* a log that is gone must not end us */
 	signal(SIGPIPE, SIG_IGN);
 	status = read_options(argc, argv, &o);
 	if (status >= 0)
 		return status;
-	if (!conf_read(&conf, o.file, stderr) || !apply_options(&o, &conf))
+	if (!make_absolute(&o.pid_file) || !make_launch(&o, argv[0], &launch))
 		return EXIT_FAILURE;
+	if (o.handover_fd >= 0) {
+		if (!handover_read(o.handover_fd, &h)) {
+			fprintf(stderr, "weir-milter: " HANDOVER_OPTION " is for a reload only\n");
+			return 2;
+		}
+		close(o.handover_fd);
+		if (!o.check)
+			return reload(&o, &conf, &h, &launch);
+	}
+	if (!conf_read(&conf, o.file, stderr) || !apply_options(&o, &conf, stderr))
+		return EXIT_FAILURE;
+	if (o.check && o.handover_fd >= 0)
+		return try_out(&conf, &h);
 	if (o.check) {
 		printf("%s: good\n", o.file != NULL ? o.file : "built-in configuration");
 		conf_print(&conf, stdout);
 		return EXIT_SUCCESS;
 	}
-	raise_descriptors();
-	fd = socket_open(
-	    &conf.socket, conf.socket_owner, conf.socket_group, conf.socket_mode, err, sizeof err);
-	if (fd < 0) {
-		fprintf(stderr, "weir-milter: %s\n", err);
-		return EXIT_FAILURE;
-	}
-	waiting = background_begin(o.foreground);
-	log_open(o.foreground, conf.verbose);
-	master_block_signals();
-	if (!write_pid(conf.pid_file) || !drop_privileges(conf.user)) {
-		socket_remove(&conf.socket);
-		return EXIT_FAILURE;
-	}
-	background_done(waiting);
-	if (geteuid() == 0)
-		log_line(LOG_WARNING, "running as root; set user in the configuration or use -u");
-	status = master_run(&conf, fd);
-	socket_remove(&conf.socket);
-	if (conf.pid_file[0] != '\0')
-		(void)unlink(conf.pid_file);
+	status = start(&o, &conf, &launch);
 	conf_free(&conf);
 	return status;
 }

@@ -70,7 +70,10 @@ measured(struct sampler *s, enum load_signal signal, int64_t value)
 static void
 sample_sessions(struct sampler *s)
 {
-	measured(s, LOAD_SESSIONS, (int64_t)zone_sessions(s->zone) * 1000);
+	struct zone_open open;
+
+	zone_open_get(s->zone, &open);
+	measured(s, LOAD_SESSIONS, (int64_t)open.sessions * 1000);
 }
 
 static void
@@ -238,11 +241,15 @@ sampler_wait_ms(const struct sampler *s, int most)
 struct sampler *
 sampler_new(const struct conf *conf, struct zone *zone)
 {
+	static const struct zone_load none;
 	struct sampler *s;
 	struct zone_load before;
 
-	if (!load_wanted(&conf->rules.load))
+	if (!load_wanted(&conf->rules.load)) {
+		/* not what it was before a reload */
+		zone_load_set(zone, &none, 0);
 		return NULL;
+	}
 	s = calloc(1, sizeof *s);
 	if (s == NULL) {
 		log_line(LOG_ERR, "load: out of memory: the level stays 0");

@@ -24,6 +24,7 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 	f->spared = s->spared;
 	f->user = s->user;
 	f->helo = s->helo;
+	f->drain = s->drain;
 	f->message_counted = s->message_counted;
 	f->greylist_done = s->greylist_known || s->greylist_message;
 	f->sender = s->sender;
@@ -122,8 +123,9 @@ tell_at_connect(struct session *s, const struct ruleset *r, const struct verdict
 {
 	if (v->action == DO_REFUSE && !r->refuse_at_helo)
 		return NEXT_REPLY;
-	/* a busy host does not go on with a session for the sake of a text of ours */
-	if (v->reason == REASON_LOAD)
+	/* no text of ours is worth the work of a session on a host that is busy, or to be left
+	 * alone */
+	if (v->reason == REASON_DRAIN || v->reason == REASON_LOAD)
 		return NEXT_REPLY;
 	/* The MTA was not asked for a later step (the limit is younger than this session): what
 	 * cannot be said must not be done either. */

@@ -37,6 +37,7 @@ struct session {
 	char user[USER_MAX + 1]; /* SASL login of the message; "" = none */
 	int64_t bytes; /* of the message: announced, from DATA on counted */
 	bool data; /* bytes are counted */
+	bool drain; /* the engine knows that this host takes no new sessions; set before connect */
 	bool message_counted;
 	bool rejected; /* the recipient in question: the MTA refuses it itself */
 	bool had_rejected; /* ... and at least one before */

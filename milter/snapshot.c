@@ -166,6 +166,14 @@ snapshots_new(const struct ruleset *base, bool announce)
 	return s;
 }
 
+void
+snapshots_silence(struct snapshots *s)
+{
+	pthread_mutex_lock(&s->loading);
+	s->announce = false;
+	pthread_mutex_unlock(&s->loading);
+}
+
 static const struct ruleset *
 get(struct snapshots *s)
 {

@@ -1,8 +1,10 @@
 /*
  * socket.c - see socket.h.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -101,6 +103,22 @@ bind_and_listen(int fd, const struct socket_spec *s, const char *owner, const ch
 	return true;
 }
 
+/* The address as text; returns the port. */
+static in_port_t
+inet_text(const struct sockaddr_storage *a, char out[INET6_ADDRSTRLEN])
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)a;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)a;
+
+	out[0] = '\0';
+	if (a->ss_family == AF_INET6) {
+		inet_ntop(AF_INET6, &v6->sin6_addr, out, INET6_ADDRSTRLEN);
+		return v6->sin6_port;
+	}
+	inet_ntop(AF_INET, &v4->sin_addr, out, INET6_ADDRSTRLEN);
+	return v4->sin_port;
+}
+
 int
 socket_open(const struct socket_spec *s, const char *owner, const char *group, mode_t mode,
     char *err, size_t errlen)
@@ -119,6 +137,42 @@ socket_open(const struct socket_spec *s, const char *owner, const char *group, m
 		return -1;
 	}
 	return fd;
+}
+
+bool
+socket_is(int fd, const struct socket_spec *s)
+{
+	struct sockaddr_storage own;
+	socklen_t len = sizeof own;
+	char a[INET6_ADDRSTRLEN], b[INET6_ADDRSTRLEN];
+
+	memset(&own, 0, sizeof own);
+	if (getsockname(fd, (struct sockaddr *)&own, &len) != 0 ||
+	    own.ss_family != s->addr.ss_family)
+		return false;
+	if (own.ss_family == AF_UNIX)
+		return strcmp(((const struct sockaddr_un *)&own)->sun_path, unix_path(s)) == 0;
+	return inet_text(&own, a) == inet_text(&s->addr, b) && strcmp(a, b) == 0;
+}
+
+bool
+socket_adjust(const struct socket_spec *s, const char *owner, const char *group, mode_t mode,
+    char *err, size_t errlen)
+{
+	const char *path = unix_path(s);
+
+	return path == NULL || set_owner(path, owner, group, mode, err, errlen);
+}
+
+void
+socket_remove_own(int fd)
+{
+	struct sockaddr_storage own;
+	socklen_t len = sizeof own;
+
+	memset(&own, 0, sizeof own);
+	if (getsockname(fd, (struct sockaddr *)&own, &len) == 0 && own.ss_family == AF_UNIX)
+		(void)unlink(((const struct sockaddr_un *)&own)->sun_path);
 }
 
 void

@@ -15,7 +15,15 @@
 int socket_open(const struct socket_spec *s, const char *owner, const char *group, mode_t mode,
     char *err, size_t errlen);
 
-/* Removes the file of a unix socket. */
+/* Whether fd is bound to what s says. */
+bool socket_is(int fd, const struct socket_spec *s);
+
+/* Owner, group and mode of an open unix socket, as far as we may; nothing for others. */
+bool socket_adjust(const struct socket_spec *s, const char *owner, const char *group, mode_t mode,
+    char *err, size_t errlen);
+
+/* Removes the file of a unix socket; of one that is open. */
 void socket_remove(const struct socket_spec *s);
+void socket_remove_own(int fd);
 
 #endif

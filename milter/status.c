@@ -15,10 +15,12 @@ static struct {
 	int64_t latencies[ZONE_LATENCIES];
 } last;
 
+#define PAIRS_MAX 24 /* PUBLISH_PAIRS_MAX in store/ask.h */
+
 struct pairs {
 	unsigned n;
-	const char *text[2 * 16];
-	char values[16][GENERATION_MAX + 16];
+	const char *text[2 * PAIRS_MAX];
+	char values[PAIRS_MAX][GENERATION_MAX + 16];
 };
 
 static void
@@ -55,6 +57,29 @@ add_latencies(struct pairs *p, struct zone *z)
 	add_number(p, "p99_us", zone_latency_quantile(since, 0.99));
 }
 
+/* The sessions there are, and those that are left in workers of before a reload. */
+static void
+add_sessions(struct pairs *p, struct zone *z)
+{
+	struct zone_open open;
+
+	zone_open_get(z, &open);
+	add_number(p, "sessions", open.sessions);
+	add_number(p, "draining_workers", open.draining);
+	add_number(p, "draining_sessions", open.draining_sessions);
+}
+
+static void
+add_drain(struct pairs *p, struct zone *z, int64_t now_us)
+{
+	int64_t until = zone_drain_until(z);
+
+	add(p, "drain", until > now_us ? "on" : "off");
+	/* always there: a field that is left out would keep its last value */
+	add_number(
+	    p, "drain_until", until > now_us && until != INT64_MAX ? until / USEC_PER_SEC : 0);
+}
+
 static int64_t
 per_second(int64_t n, int64_t us)
 {
@@ -81,7 +106,8 @@ status_publish(struct worker *w, int64_t now_us)
 	snapshot_put(w->snapshots, r);
 	add_number(&p, "started", last.started_us);
 	add_number(&p, "workers", w->workers);
-	add_number(&p, "sessions", zone_sessions(w->zone));
+	add_sessions(&p, w->zone);
+	add_drain(&p, w->zone, now_us);
 	add_number(&p, "decisions", decisions);
 	add_number(&p, "refused", refused);
 	add_number(&p, "decisions_per_s", per_second(decisions - last.decisions, span));

@@ -1,5 +1,10 @@
 /*
  * worker.c - see worker.h.
+ *
+ * The main thread waits for the master's word; libmilter runs in a thread of its own. So the main
+ * thread can leave SIGHUP, SIGTERM and SIGINT unblocked and ignored, and the kernel drops them
+ * before libmilter's own thread, which would end all sessions, can take them: systemd, a
+ * terminal's ^C and a careless killall send them to workers, too.
  */
 #include <errno.h>
 #include <poll.h>
@@ -14,27 +19,63 @@
 
 #include "clock.h"
 #include "engine.h"
+#include "listener.h"
 #include "log.h"
 #include "status.h"
+#include "thread.h"
 #include "worker.h"
 
 /* Once a second: folded log lines are due, and a worker without traffic sees new limits. */
-#define TICK_MS 1000
+#define TICK_US USEC_PER_SEC
 /* Decisions under way end within the Redis timeout (at most 250 ms); then we go anyway. */
 #define STOP_WAIT_MS 400
+/* While it drains, it looks so often whether its last session has ended. */
+#define DRAIN_LOOK_US (50 * USEC_PER_MSEC)
+/* An accept() that was under way as the listener was silenced has long returned by then. */
+#define DRAIN_SETTLE_US USEC_PER_SEC
+/* ... and when weir stops, what comes in the last moment is refused the next. */
+#define FINISH_SETTLE_US (100 * USEC_PER_MSEC)
 
-/* What the two threads that can end the process need. */
+/* What the threads that can end the process need. */
 static struct {
 	struct worker worker;
-	int control_fd;
+	int listen_fd, control_fd;
+	struct listener listener;
+	atomic_bool running; /* the listener has its thread */
+	bool draining;
+	int64_t settled_us; /* monotonic */
 	atomic_flag leaving;
 } self = {.leaving = ATOMIC_FLAG_INIT};
 
 void
-worker_session_id(struct worker *w, char out[SESSION_ID_MAX])
+worker_session_begin(struct worker *w, char id[SESSION_ID_MAX])
 {
-	snprintf(out, SESSION_ID_MAX, "%x.%x", (unsigned)getpid(),
-	    atomic_fetch_add(&w->sessions, 1) + 1);
+	snprintf(
+	    id, SESSION_ID_MAX, "%x.%x", (unsigned)getpid(), atomic_fetch_add(&w->sessions, 1) + 1);
+	atomic_fetch_add(&w->open, 1);
+	zone_worker_session(w->zone, w->place, 1);
+}
+
+void
+worker_session_end(struct worker *w)
+{
+	zone_worker_session(w->zone, w->place, -1);
+	atomic_fetch_sub(&w->open, 1);
+}
+
+static void
+tell_master(char word)
+{
+	/* one that is gone is noticed at the next look */
+	if (write(self.control_fd, &word, 1) < 0)
+		return;
+}
+
+void
+worker_ready(struct worker *w)
+{
+	(void)w;
+	tell_master(WORKER_READY);
 }
 
 static void
@@ -64,73 +105,184 @@ leave(int status)
 	_exit(status);
 }
 
+/* --- once a second ------------------------------------------------------------------------ */
+
+static void
+refresh(struct worker *w, int64_t now)
+{
+	const struct ruleset *r = snapshot_get(w->snapshots, now);
+
+	(void)snapshot_refresh(w->snapshots, w->store, r->generation,
+	    clock_mono_us() + w->conf->redis.timeout_us, now);
+	snapshot_put(w->snapshots, r);
+}
+
+/* Maintenance that Redis asked for goes on while Redis is away, also in workers that have never
+ * spoken to it. */
+static void
+remember_drain(struct worker *w, int64_t now)
+{
+	const struct ruleset *r = snapshot_get(w->snapshots, now);
+
+	if (r->generation[0] != '\0')
+		zone_drain_set(w->zone, ZONE_DRAIN_REDIS, r->drain_until_us);
+	snapshot_put(w->snapshots, r);
+}
+
 static void
 tick(struct worker *w)
 {
-	const struct ruleset *r;
 	int64_t now = clock_real_us();
 
 	log_fold_flush(false);
 	if (!w->conf->use_redis)
 		return;
-	r = snapshot_get(w->snapshots, now);
-	(void)snapshot_refresh(w->snapshots, w->store, r->generation,
-	    clock_mono_us() + w->conf->redis.timeout_us, now);
-	snapshot_put(w->snapshots, r);
+	refresh(w, now);
+	/* a worker that drains no longer speaks for this host: its successor does */
+	if (self.draining)
+		return;
+	remember_drain(w, now);
 	if (w->number == 0)
 		status_publish(w, now);
 }
 
-/* Waits for the master's word, or its death. */
-static void *
-watch(void *arg)
+/* --- draining ----------------------------------------------------------------------------- */
+
+static void
+drain(struct worker *w, int64_t settle_us)
 {
-	struct pollfd p = {.fd = self.control_fd, .events = POLLIN};
+	int64_t settled = clock_mono_us() + settle_us;
 
-	(void)arg;
-	for (;;) {
-		int n = poll(&p, 1, TICK_MS);
-
-		if (n > 0)
-			leave(EXIT_SUCCESS);
-		if (n == 0)
-			tick(&self.worker);
-	}
-	return NULL;
+	if (!self.draining || settled < self.settled_us)
+		self.settled_us = settled;
+	if (self.draining)
+		return;
+	self.draining = true;
+	zone_worker_drains(w->zone, w->place);
+	snapshots_silence(w->snapshots);
+	listener_silence(&self.listener);
+	tell_master(WORKER_DEAF);
 }
 
+/* Not by its sessions alone: the MTA may have connected and not have said anything yet. */
 static bool
-open_store(struct worker *w, const char *node)
+drained(struct worker *w)
+{
+	return self.draining && atomic_load(&w->open) == 0 && clock_mono_us() >= self.settled_us &&
+	    listener_connections(&self.listener) <= 0;
+}
+
+static void
+obey(struct worker *w)
+{
+	char word;
+	ssize_t n = read(self.control_fd, &word, 1);
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (n != 1)
+		leave(EXIT_SUCCESS);
+	if (word == WORKER_DRAIN)
+		drain(w, DRAIN_SETTLE_US);
+	else if (word == WORKER_FINISH)
+		drain(w, FINISH_SETTLE_US);
+}
+
+/* Waits for the master's word, or its death. */
+static void
+watch(struct worker *w)
+{
+	struct pollfd p = {.fd = self.control_fd, .events = POLLIN};
+	int64_t tick_us = clock_mono_us() + TICK_US;
+
+	for (;;) {
+		int64_t now, until = tick_us;
+
+		if (self.draining && clock_mono_us() + DRAIN_LOOK_US < until)
+			until = clock_mono_us() + DRAIN_LOOK_US;
+		if (poll(&p, 1, clock_poll_ms(until)) > 0)
+			obey(w);
+		if (drained(w))
+			leave(EXIT_SUCCESS);
+		now = clock_mono_us();
+		if (now >= tick_us) {
+			tick(w);
+			tick_us = now + TICK_US;
+		}
+	}
+}
+
+/* --- the start ---------------------------------------------------------------------------- */
+
+static bool
+open_store(struct worker *w)
 {
 	if (!w->conf->use_redis) {
-		w->store = zone_store_open(w->zone, w->number);
+		w->store = zone_store_open(w->zone, w->place);
 		return w->store != NULL;
 	}
-	w->store = redis_store_open(&w->conf->redis, w->zone, w->number, node, on_notice, NULL);
+	w->store = redis_store_open(
+	    &w->conf->redis, w->zone, w->place, w->conf->rules.node, on_notice, NULL);
 	if (w->store == NULL)
 		return false;
-	w->store = chain_store_open(w->store, w->zone, w->number);
+	w->store = chain_store_open(w->store, w->zone, w->place);
 	return w->store != NULL;
 }
 
+static void
+ignore_signals(void)
+{
+	static const int ignored[] = {SIGPIPE, SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++) {
+		signal(ignored[i], SIG_IGN);
+		sigaddset(&set, ignored[i]);
+	}
+	/* one that is blocked would be kept for libmilter's sigwait(), ignored or not */
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void *
+run_engine(void *arg)
+{
+	struct worker *w = arg;
+
+	listener_thread(&self.listener);
+	atomic_store(&self.running, true);
+	if (!engine_run(w, self.listen_fd))
+		leave(WORKER_EXIT_CONFIG);
+	leave(EXIT_SUCCESS);
+	return NULL;
+}
+
 void
-worker_run(const struct worker *given, int listen_fd, int control_fd, const char *node)
+worker_run(const struct worker *given, int listen_fd, int control_fd)
 {
 	struct worker *w = &self.worker;
+	const struct timespec ms = {.tv_nsec = 1000000};
 	pthread_t thread;
 
-	signal(SIGPIPE, SIG_IGN);
+	ignore_signals();
 	*w = *given;
+	self.listen_fd = listen_fd;
 	self.control_fd = control_fd;
 	/* one worker speaks for all, so that each change is one line */
 	w->snapshots = snapshots_new(&w->conf->rules, w->number == 0);
-	if (w->snapshots == NULL || !open_store(w, node) ||
-	    pthread_create(&thread, NULL, watch, NULL) != 0) {
+	if (w->snapshots == NULL || !open_store(w) || !listener_init(&self.listener, listen_fd)) {
 		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
-	if (!engine_run(w, listen_fd))
-		leave(WORKER_EXIT_CONFIG);
-	leave(EXIT_SUCCESS);
+	/* before the first session: those of before a reload knew what Redis wants */
+	if (w->conf->use_redis)
+		refresh(w, clock_real_us());
+	if (!thread_start(&thread, run_engine, w)) {
+		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
+		_exit(EXIT_FAILURE);
+	}
+	while (!atomic_load(&self.running))
+		nanosleep(&ms, NULL);
+	watch(w);
 	abort(); /* not reached: leave() ends the process */
 }

@@ -13,11 +13,13 @@
 struct worker {
 	const struct conf *conf;
 	struct zone *zone;
-	unsigned number, workers; /* this one's, of so many */
+	unsigned number, workers; /* this one's, of so many that serve the same configuration */
+	unsigned place; /* its own in the zone */
 	int64_t started_us; /* the master, microseconds since 1970 */
 	struct store *store;
 	struct snapshots *snapshots;
 	atomic_uint sessions; /* counter, for session ids */
+	atomic_uint open; /* sessions */
 	atomic_uint in_flight; /* decisions being taken */
 	atomic_bool stopping; /* the store is about to go: decide without it */
 };
@@ -26,14 +28,29 @@ struct worker {
 #define WORKER_EXIT_CONFIG 78
 
 /*
- * Runs in the forked process and never returns. *w says who it is (conf, zone, number, workers,
- * started_us); the rest is made here. listen_fd is the milter socket; control_fd ends
- * (EOF) when the master wants the worker to stop, or is no more. node: see redis_store_open().
+ * The control connection between master and worker. The worker says WORKER_READY once it serves,
+ * WORKER_DEAF once it accepts no new session any more.
+ * The master says one of the others, or closes it: then, and when the master is no more, the
+ * worker ends at once and its sessions are cut.
  */
-void worker_run(const struct worker *w, int listen_fd, int control_fd, const char *node)
-    __attribute__((noreturn));
+#define WORKER_READY 'r'
+#define WORKER_DEAF 'n'
+/* Accept no new session; end when the last one has ended. */
+#define WORKER_DRAIN 'd'
+/* The same when nobody takes the new ones: a connection that came too late may be lost. */
+#define WORKER_FINISH 'f'
 
-/* A new session's id, unique for this worker process. */
-void worker_session_id(struct worker *w, char out[SESSION_ID_MAX]);
+/*
+ * Runs in the forked process and never returns. *w says who it is (conf, zone, number, workers,
+ * place, started_us); the rest is made here. listen_fd is the milter socket.
+ */
+void worker_run(const struct worker *w, int listen_fd, int control_fd) __attribute__((noreturn));
+
+/* The engine is about to serve. */
+void worker_ready(struct worker *w);
+
+/* A session begins, and gets an id that is unique for this worker process; a session has ended. */
+void worker_session_begin(struct worker *w, char id[SESSION_ID_MAX]);
+void worker_session_end(struct worker *w);
 
 #endif

@@ -23,6 +23,7 @@ reason_name(enum reason r)
 	    [REASON_OK] = "ok",
 	    [REASON_EXEMPT] = "exempt",
 	    [REASON_BLOCKED] = "blocked",
+	    [REASON_DRAIN] = "drain",
 	    [REASON_LOAD] = "load",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
@@ -144,6 +145,11 @@ judge(
 	if (ruleset_blocked(r, f)) {
 		v.reason = REASON_BLOCKED;
 		say(&v, &r->block_reply);
+		return v;
+	}
+	if (plan_drained(r, f)) {
+		v.reason = REASON_DRAIN;
+		say(&v, &r->drain_reply);
 		return v;
 	}
 	if (too_busy(f, q, a)) {

@@ -18,6 +18,7 @@ section_name(enum overlay_section s)
 	    [SECTION_LIMITS] = "limits",
 	    [SECTION_OVERRIDES] = "overrides",
 	    [SECTION_LISTS] = "lists",
+	    [SECTION_DRAIN] = "drain",
 	};
 
 	return names[s];
@@ -113,11 +114,49 @@ read_override(const struct ruleset *r, const char *field, const char *words, str
 	return true;
 }
 
+/* Words that are "action=VALUE" and nothing else. */
+static bool
+only_action(const char *words, char *value, size_t valuelen)
+{
+	char key[16];
+
+	return entry_next(&words, key, sizeof key, value, valuelen) && *words == '\0' &&
+	    strcmp(key, "action") == 0;
+}
+
 static bool
 read_listed(const char *field, const char *words, struct who *who, struct listing *says, char *err,
     size_t errlen)
 {
 	return who_parse(field, who, err, errlen) && listing_parse(words, who, says, err, errlen);
+}
+
+/* What a name in random hex, and the dot before it, add to the host's. */
+#define NODE_TAIL 9
+
+bool
+drain_concerns(const char *name, const char *node)
+{
+	size_t len = strlen(name), all = strlen(node);
+
+	if (strcmp(name, DRAIN_ALL) == 0 || strcmp(name, node) == 0)
+		return true;
+	return len > 0 && len + NODE_TAIL == all && strncmp(name, node, len) == 0 &&
+	    node[len] == '.';
+}
+
+static bool
+read_drain(const char *field, const char *words, char *err, size_t errlen)
+{
+	size_t len =
+	    strspn(field, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-");
+	char value[16];
+
+	if (len == 0 || len > RULESET_NODE_MAX || field[len] != '\0')
+		return err_set(err, errlen, "not the name of a node or a host", NULL);
+	if (!only_action(words, value, sizeof value) || strcmp(value, "drain") != 0)
+		return err_set(err, errlen, "must be action=drain", NULL);
+	return true;
 }
 
 /* --- building ------------------------------------------------------------------------------ */
@@ -126,6 +165,7 @@ struct build {
 	struct ruleset *out;
 	int64_t now_us;
 	bool temporaries; /* of the limits: which pass this is */
+	int64_t until_us; /* of the entry at hand */
 };
 
 static bool
@@ -154,6 +194,12 @@ apply_words(struct build *b, enum overlay_section s, const char *name, const cha
 			return false;
 		exceptions_add_listed(r->exceptions, &who, &says);
 		return true;
+	case SECTION_DRAIN:
+		if (!read_drain(name, words, err, errlen))
+			return false;
+		if (drain_concerns(name, r->node) && b->until_us > r->drain_until_us)
+			r->drain_until_us = b->until_us;
+		return true;
 	case SECTIONS:
 		break;
 	}
@@ -172,6 +218,7 @@ apply(struct build *b, enum overlay_section s, const char *name, const char *tex
 		return false;
 	if (meta.until_us <= b->now_us)
 		return true;
+	b->until_us = meta.until_us;
 	if (!apply_words(b, s, name, words, err, errlen))
 		return false;
 	if (meta.until_us < b->out->valid_until_us)
@@ -216,6 +263,7 @@ ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now
 	*out = *base;
 	memcpy(out->generation, o->generation, sizeof out->generation);
 	out->exceptions = NULL;
+	out->drain_until_us = 0;
 	if (overrides + listed > 0) {
 		out->exceptions = exceptions_new(overrides, listed);
 		if (out->exceptions == NULL)
@@ -228,6 +276,7 @@ ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now
 		apply_section(&b, o, SECTION_LIMITS, reject, ctx);
 		apply_section(&b, o, SECTION_OVERRIDES, reject, ctx);
 		apply_section(&b, o, SECTION_LISTS, reject, ctx);
+		apply_section(&b, o, SECTION_DRAIN, reject, ctx);
 	}
 	if (out->exceptions == NULL || exceptions_seal(out->exceptions))
 		return true;
@@ -269,6 +318,8 @@ ruleset_check_entry(const struct ruleset *r, enum overlay_section s, const char 
 		return read_override(r, name, words, &who, &limit, err, errlen);
 	case SECTION_LISTS:
 		return read_listed(name, words, &who, &says, err, errlen);
+	case SECTION_DRAIN:
+		return read_drain(name, words, err, errlen);
 	case SECTIONS:
 		break;
 	}

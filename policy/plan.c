@@ -284,6 +284,12 @@ plan_wrote(const struct ruleset *r, const struct facts *f, struct request *q)
 	record_mailbox_key(f->recipient, q->wrote);
 }
 
+bool
+plan_drained(const struct ruleset *r, const struct facts *f)
+{
+	return f->stage == STAGE_CONNECT && (f->drain || r->drain_until_us != 0);
+}
+
 /* --- the whole ----------------------------------------------------------------------------- */
 
 static bool
@@ -329,7 +335,7 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 		(void)request_record(r, f, PER_ADDRESS, q);
 		return true;
 	}
-	if (plan_overloaded(r, f))
+	if (plan_drained(r, f) || plan_overloaded(r, f))
 		return false;
 	plan_hits(r, f, q);
 	plan_pool(r, f, q);

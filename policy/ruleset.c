@@ -34,6 +34,9 @@ ruleset_defaults(struct ruleset *r)
 	r->network_v4 = 24;
 	r->network_v6 = 64;
 	r->valid_until_us = INT64_MAX;
+	/* RFC 3463 3.4: X.3.2 is the system that takes no messages now */
+	(void)reply_parse("421 4.3.2 Down for maintenance, please try again later", &r->drain_reply,
+	    err, sizeof err);
 	(void)reply_parse(
 	    "421 4.7.1 Not accepted from your address for now", &r->block_reply, err, sizeof err);
 	r->greylist.delay_us = 5 * MINUTE;

@@ -337,6 +337,7 @@ static const unsigned section_max[SECTIONS] = {
     [SECTION_LIMITS] = OVERLAY_LIMITS_MAX,
     [SECTION_OVERRIDES] = OVERRIDES_MAX,
     [SECTION_LISTS] = LISTED_MAX,
+    [SECTION_DRAIN] = OVERLAY_DRAIN_MAX,
 };
 
 char *

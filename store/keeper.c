@@ -211,11 +211,11 @@ walk_lease(void *ctx, enum lease_state state, const struct lease *lease)
 }
 
 static bool
-walk(struct keeper *k, enum lease_state state)
+walk(struct keeper *k, unsigned worker, enum lease_state state)
 {
 	struct walk w = {.k = k, .state = state};
 
-	zone_lease_each(k->site->zone, k->site->worker, walk_lease, &w);
+	zone_lease_each(k->site->zone, worker, walk_lease, &w);
 	walk_settle(&w);
 	return !w.failed;
 }
@@ -226,7 +226,7 @@ renew(struct keeper *k)
 	bool ok;
 
 	atomic_fetch_add(&k->renewals, 1);
-	ok = walk(k, LEASE_OPEN);
+	ok = walk(k, k->site->worker, LEASE_OPEN);
 	atomic_fetch_add(&k->renewals, 1);
 	return ok;
 }
@@ -249,8 +249,18 @@ doze(struct keeper *k, int64_t until_us)
 static bool
 flush(struct keeper *k)
 {
+	unsigned orphan;
+
 	atomic_store(&k->woken, false);
-	return walk(k, LEASE_RELEASED);
+	if (!walk(k, k->site->worker, LEASE_RELEASED))
+		return false;
+	/* a worker that died while it drained has no successor */
+	while (zone_orphan_take(k->site->zone, &orphan))
+		if (!walk(k, orphan, LEASE_RELEASED)) {
+			zone_orphan_return(k->site->zone, orphan);
+			return false;
+		}
+	return true;
 }
 
 static void
@@ -306,6 +316,7 @@ keeper_thread(void *arg)
 				dirty = true;
 				renew_at = flush_at = now;
 			}
+			dirty = dirty || zone_orphan_any(k->site->zone);
 			if (now >= renew_at)
 				renew_at = now + (renew(k) ? LEASE_TTL_US / 3 : RETRY_EVERY_US);
 			if (dirty && now >= flush_at) {
@@ -326,7 +337,7 @@ keeper_thread(void *arg)
 	k->ending = true;
 	k->end_us = clock_mono_us() + LAST_FLUSH_US;
 	if (!zone_breaker_open(k->site->zone))
-		walk(k, LEASE_RELEASED);
+		walk(k, k->site->worker, LEASE_RELEASED);
 	wire_close(&k->wire);
 	return NULL;
 }

@@ -3,10 +3,13 @@
  * refused a moment ago.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "zone_private.h"
@@ -43,7 +46,7 @@ locks_init(struct zone *z)
 	for (unsigned i = 0; ok && i < ZONE_SHARDS; i++)
 		ok = mutex_init(&z->shard[i].lock, &shared);
 	for (unsigned i = 0; ok && i < z->workers; i++)
-		ok = mutex_init(&z->leases[i].lock, &shared);
+		ok = mutex_init(&z->worker[i].lock, &shared);
 	pthread_mutexattr_destroy(&shared);
 	return ok;
 }
@@ -66,40 +69,125 @@ whole_pages(size_t bytes)
 	return (bytes + 4095) / 4096 * 4096;
 }
 
+/* Where everything lies; false: no such zone. */
+static bool
+lay_out(struct zone *z, int64_t size, unsigned workers)
+{
+	if (size < ZONE_SIZE_MIN || size > ZONE_SIZE_MAX || workers < 1 ||
+	    workers > ZONE_WORKERS_MAX)
+		return false;
+	z->magic = ZONE_MAGIC;
+	z->layout = ZONE_LAYOUT;
+	z->head_size = sizeof(struct zone);
+	z->table_size = sizeof(struct lease_table);
+	z->set_size = sizeof(struct entry_set);
+	z->quota_size = sizeof(struct quota_set);
+	z->size = size;
+	z->workers = workers;
+	z->nsets = (size_t)size / sizeof(struct entry_set);
+	z->sets_at = whole_pages(sizeof(struct zone));
+	z->nquotas = (size_t)size / 4 / sizeof(struct quota_set);
+	z->quotas_at = z->sets_at + whole_pages(z->nsets * sizeof(struct entry_set));
+	z->leases_at = z->quotas_at + whole_pages(z->nquotas * sizeof(struct quota_set));
+	z->mapped = z->leases_at + workers * sizeof(struct lease_table);
+	return true;
+}
+
+static struct zone *
+map(int fd, size_t bytes)
+{
+	struct zone *z = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	return z != MAP_FAILED ? z : NULL;
+}
+
+static bool
+fill(int fd, const struct zone *plan)
+{
+	struct zone *z;
+	bool ok;
+
+	/* of a file that nobody can shorten no page can vanish */
+	if (ftruncate(fd, (off_t)plan->mapped) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
+	    (z = map(fd, plan->mapped)) == NULL)
+		return false;
+	*z = *plan;
+	ok = secret_init(&z->secret) && locks_init(z);
+	munmap(z, plan->mapped);
+	return ok;
+}
+
+int
+zone_create(int64_t size, unsigned workers)
+{
+	static struct zone plan; /* zero, and 20 kB */
+	int fd, e;
+
+	if (!lay_out(&plan, size, workers)) {
+		errno = EINVAL;
+		return -1;
+	}
+	fd = memfd_create("weir-zone", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || fill(fd, &plan))
+		return fd;
+	e = errno;
+	close(fd);
+	errno = e;
+	return -1;
+}
+
+/* Whether this program would have laid it out the same. */
+static bool
+ours(const struct zone *z, size_t bytes)
+{
+	static struct zone plan;
+
+	return z->magic == ZONE_MAGIC && lay_out(&plan, z->size, z->workers) &&
+	    z->layout == plan.layout && z->head_size == plan.head_size &&
+	    z->table_size == plan.table_size && z->set_size == plan.set_size &&
+	    z->quota_size == plan.quota_size && z->nsets == plan.nsets &&
+	    z->sets_at == plan.sets_at && z->leases_at == plan.leases_at &&
+	    z->mapped == plan.mapped && bytes == plan.mapped;
+}
+
+struct zone *
+zone_attach(int fd)
+{
+	struct zone *z = NULL;
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return NULL;
+	errno = EINVAL;
+	if (st.st_size < (off_t)sizeof(struct zone) || (z = map(fd, (size_t)st.st_size)) == NULL)
+		return NULL;
+	if (ours(z, (size_t)st.st_size))
+		return z;
+	munmap(z, (size_t)st.st_size);
+	errno = EINVAL;
+	return NULL;
+}
+
 struct zone *
 zone_new(int64_t size, unsigned workers)
 {
-	size_t head = whole_pages(sizeof(struct zone)), nsets, nquotas, table, quotas, mapped;
+	int fd = zone_create(size, workers), e;
 	struct zone *z;
 
-	if (size < ZONE_SIZE_MIN || size > ZONE_SIZE_MAX || workers < 1 ||
-	    workers > ZONE_WORKERS_MAX) {
-		errno = EINVAL;
+	if (fd < 0)
 		return NULL;
-	}
-	nsets = (size_t)size / sizeof(struct entry_set);
-	table = whole_pages(nsets * sizeof(struct entry_set));
-	nquotas = (size_t)size / 4 / sizeof(struct quota_set);
-	quotas = whole_pages(nquotas * sizeof(struct quota_set));
-	mapped = head + table + quotas + workers * sizeof(struct lease_table);
-	z = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
-	    -1, 0);
-	if (z == MAP_FAILED)
-		return NULL;
-	z->mapped = mapped;
-	z->workers = workers;
-	z->nsets = nsets;
-	z->sets = (struct entry_set *)((char *)z + head);
-	z->nquotas = nquotas;
-	z->quotas = (struct quota_set *)((char *)z + head + table);
-	z->leases = (struct lease_table *)((char *)z + head + table + quotas);
-	if (!secret_init(&z->secret) || !locks_init(z)) {
-		int e = errno;
-
-		zone_free(&z);
-		errno = e;
-	}
+	z = zone_attach(fd);
+	e = errno;
+	close(fd);
+	errno = e;
 	return z;
+}
+
+int64_t
+zone_size(const struct zone *z)
+{
+	return z->size;
 }
 
 void
@@ -197,7 +285,7 @@ zone_shard(const struct zone *z, uint64_t key)
 struct entry *
 zone_find(struct zone *z, uint64_t key)
 {
-	struct entry *e = z->sets[set_number(z, key)].way;
+	struct entry *e = zone_sets(z)[set_number(z, key)].way;
 
 	for (unsigned i = 0; i < ZONE_WAYS; i++)
 		if (e[i].key == key)
@@ -249,7 +337,7 @@ entry_worth(const struct entry *e, int64_t now_us)
 static struct entry *
 least_of_set(struct zone *z, uint64_t key, int64_t now_us)
 {
-	struct entry *e = z->sets[set_number(z, key)].way, *least = NULL;
+	struct entry *e = zone_sets(z)[set_number(z, key)].way, *least = NULL;
 	int64_t least_worth = INT64_MAX;
 
 	for (unsigned i = 0; i < ZONE_WAYS; i++) {

@@ -1,7 +1,7 @@
 /*
  * zone_lease.c - leases: which sessions are open, so that none stays counted for ever.
  *
- * An id is 44 bits of sequence, 14 of slot and 6 of worker. The sequence of a slot goes up each
+ * An id is 42 bits of sequence, 14 of slot and 8 of worker. The sequence of a slot goes up each
  * time the slot is taken, so the id of a session that has ended fits no slot any more.
  *
  * A worker may be killed between any two stores here. The rule: a lease is marked as counted
@@ -12,8 +12,8 @@
 
 #include "zone_private.h"
 
-#define ID_SLOT_SHIFT 6
-#define ID_SEQUENCE_SHIFT 20
+#define ID_SLOT_SHIFT 8
+#define ID_SEQUENCE_SHIFT 22
 #define ID_SEQUENCE_ONE (UINT64_C(1) << ID_SEQUENCE_SHIFT)
 _Static_assert(ZONE_WORKERS_MAX <= 1 << ID_SLOT_SHIFT, "a worker fits its bits");
 _Static_assert(ZONE_LEASES <= 1 << (ID_SEQUENCE_SHIFT - ID_SLOT_SHIFT), "a slot fits its bits");
@@ -62,9 +62,15 @@ slot_use(struct lease_table *t, unsigned slot)
 		t->full[w / 64] |= UINT64_C(1) << w % 64;
 }
 
+static struct zone_worker *
+worker_of(struct zone *z, const struct lease_table *t)
+{
+	return &z->worker[t - zone_leases(z)];
+}
+
 /* Puts right what its last owner, now dead, left half done. The slots themselves tell. */
 static void
-table_mend(struct lease_table *t)
+table_mend(struct zone *z, struct lease_table *t)
 {
 	uint32_t open = 0;
 
@@ -82,20 +88,20 @@ table_mend(struct lease_table *t)
 		else
 			t->full[w / 64] |= UINT64_C(1) << w % 64;
 	}
-	atomic_store(&t->open, open);
+	atomic_store(&worker_of(z, t)->open, open);
 }
 
 static void
-table_lock(struct lease_table *t)
+table_lock(struct zone *z, struct lease_table *t)
 {
-	if (zone_mutex_lock(&t->lock))
-		table_mend(t);
+	if (zone_mutex_lock(&worker_of(z, t)->lock))
+		table_mend(z, t);
 }
 
 static void
-table_unlock(struct lease_table *t)
+table_unlock(struct zone *z, struct lease_table *t)
 {
-	pthread_mutex_unlock(&t->lock);
+	pthread_mutex_unlock(&worker_of(z, t)->lock);
 }
 
 /* The table an id points into, locked, and the slot; NULL (and no lock) for an id that is
@@ -109,13 +115,13 @@ lock_lease(struct zone *z, uint64_t id, struct lease_slot **slot)
 
 	if (id < ID_SEQUENCE_ONE || worker >= z->workers)
 		return NULL;
-	t = &z->leases[worker];
-	table_lock(t);
+	t = &zone_leases(z)[worker];
+	table_lock(z, t);
 	if (slot_used(t, n) && t->slot[n].lease.id == id) {
 		*slot = &t->slot[n];
 		return t;
 	}
-	table_unlock(t);
+	table_unlock(z, t);
 	return NULL;
 }
 
@@ -161,8 +167,8 @@ lease_take(struct zone *z, unsigned worker, const struct request *q, bool counte
 
 	if (worker >= z->workers || !has_sessions(q))
 		return 0;
-	t = &z->leases[worker];
-	table_lock(t);
+	t = &zone_leases(z)[worker];
+	table_lock(z, t);
 	n = slot_lowest(t);
 	if (n < ZONE_LEASES) {
 		struct lease_slot *s = &t->slot[n];
@@ -174,9 +180,9 @@ lease_take(struct zone *z, unsigned worker, const struct request *q, bool counte
 		s->counted = counted;
 		s->state = LEASE_OPEN;
 		slot_use(t, n);
-		atomic_fetch_add(&t->open, 1);
+		atomic_fetch_add(&z->worker[worker].open, 1);
 	}
-	table_unlock(t);
+	table_unlock(z, t);
 	return id;
 }
 
@@ -221,7 +227,7 @@ zone_lease_count(struct zone *z, uint64_t lease)
 		n = s->lease.nrecords;
 		memcpy(keys, s->keys, sizeof(keys));
 	}
-	table_unlock(t);
+	table_unlock(z, t);
 	count_records(z, keys, n, 1);
 }
 
@@ -233,12 +239,12 @@ static void
 slot_end(struct zone *z, struct lease_table *t, struct lease_slot *s, bool tell)
 {
 	if (s->state == LEASE_OPEN)
-		atomic_fetch_sub(&t->open, 1);
+		atomic_fetch_sub(&worker_of(z, t)->open, 1);
 	s->state = LEASE_ENDING;
 	if (s->counted) {
-		table_unlock(t);
+		table_unlock(z, t);
 		count_records(z, s->keys, s->lease.nrecords, -1);
-		table_lock(t);
+		table_lock(z, t);
 		s->counted = false;
 	}
 	if (tell)
@@ -257,7 +263,7 @@ zone_lease_end(struct zone *z, uint64_t lease, bool tell)
 		return;
 	if (s->state == LEASE_OPEN)
 		slot_end(z, t, s, tell);
-	table_unlock(t);
+	table_unlock(z, t);
 }
 
 void
@@ -270,45 +276,78 @@ zone_lease_forget(struct zone *z, uint64_t lease)
 		return;
 	if (s->state == LEASE_RELEASED)
 		slot_free(t, (unsigned)(s - t->slot));
-	table_unlock(t);
+	table_unlock(z, t);
 }
 
 void
 zone_worker_died(struct zone *z, unsigned worker, bool tell)
 {
 	struct lease_table *t;
+	bool left_over = false;
 
 	if (worker >= z->workers)
 		return;
-	t = &z->leases[worker];
-	table_lock(t);
-	table_mend(t); /* it may have died between two locks as well */
+	t = &zone_leases(z)[worker];
+	table_lock(z, t);
+	table_mend(z, t); /* it may have died between two locks as well */
 	for (unsigned w = 0; w < LEASE_WORDS; w++) {
 		for (uint64_t left = t->used[w]; left != 0; left &= left - 1) {
 			struct lease_slot *s = &t->slot[w * 64 + (unsigned)__builtin_ctzll(left)];
 
 			if (s->state != LEASE_RELEASED || !tell)
 				slot_end(z, t, s, tell);
+			left_over = left_over || s->state == LEASE_RELEASED;
 		}
 	}
-	table_unlock(t);
+	table_unlock(z, t);
+	atomic_store(&z->worker[worker].sessions, 0);
+	atomic_store(&z->worker[worker].draining, false);
+	atomic_store(&z->worker[worker].orphaned, left_over);
+}
+
+bool
+zone_orphan_any(struct zone *z)
+{
+	for (unsigned i = 0; i < z->workers; i++)
+		if (atomic_load_explicit(&z->worker[i].orphaned, memory_order_relaxed))
+			return true;
+	return false;
+}
+
+bool
+zone_orphan_take(struct zone *z, unsigned *worker)
+{
+	for (unsigned i = 0; i < z->workers; i++)
+		if (atomic_load_explicit(&z->worker[i].orphaned, memory_order_relaxed) &&
+		    atomic_exchange(&z->worker[i].orphaned, false)) {
+			*worker = i;
+			return true;
+		}
+	return false;
+}
+
+void
+zone_orphan_return(struct zone *z, unsigned worker)
+{
+	atomic_store(&z->worker[worker].orphaned, true);
 }
 
 /* --- looking ----------------------------------------------------------------------------- */
 
 /* False when the slot is free by now. */
 static bool
-slot_copy(struct lease_table *t, unsigned slot, enum lease_state *state, struct lease *out)
+slot_copy(struct zone *z, struct lease_table *t, unsigned slot, enum lease_state *state,
+    struct lease *out)
 {
 	bool used;
 
-	table_lock(t);
+	table_lock(z, t);
 	used = slot_used(t, slot);
 	if (used) {
 		*state = t->slot[slot].state == LEASE_RELEASED ? LEASE_RELEASED : LEASE_OPEN;
 		*out = t->slot[slot].lease;
 	}
-	table_unlock(t);
+	table_unlock(z, t);
 	return used;
 }
 
@@ -322,13 +361,14 @@ zone_lease_each(struct zone *z, unsigned worker, zone_lease_fn *fn, void *ctx)
 
 	if (worker >= z->workers)
 		return;
-	t = &z->leases[worker];
-	table_lock(t);
+	t = &zone_leases(z)[worker];
+	table_lock(z, t);
 	memcpy(used, t->used, sizeof(used));
-	table_unlock(t);
+	table_unlock(z, t);
 	for (unsigned w = 0; w < LEASE_WORDS; w++)
 		for (uint64_t left = used[w]; left != 0; left &= left - 1)
-			if (slot_copy(t, w * 64 + (unsigned)__builtin_ctzll(left), &state, &copy))
+			if (slot_copy(
+				z, t, w * 64 + (unsigned)__builtin_ctzll(left), &state, &copy))
 				fn(ctx, state, &copy);
 }
 
@@ -338,6 +378,6 @@ zone_sessions(struct zone *z)
 	unsigned open = 0;
 
 	for (unsigned i = 0; i < z->workers; i++)
-		open += atomic_load_explicit(&z->leases[i].open, memory_order_relaxed);
+		open += atomic_load_explicit(&z->worker[i].open, memory_order_relaxed);
 	return open;
 }

@@ -1,7 +1,8 @@
 /*
  * zone_private.h - how the zone lies in memory, for store/zone*.c and their tests.
  *
- * One mapping: struct zone, then the sets of entries, then one lease table a worker.
+ * One mapping: struct zone, then the sets of entries, then one lease table a worker. No address
+ * lies in it: a program that replaced this one by exec maps it somewhere else.
  *
  * Order of locks: shards ascending, then one worker's leases. Never a shard while a lease
  * table is locked.
@@ -83,22 +84,37 @@ struct lease_slot {
 
 #define LEASE_WORDS (ZONE_LEASES / 64)
 
-struct lease_table {
-	_Alignas(64) pthread_mutex_t lock;
-	_Atomic uint32_t open; /* slots in LEASE_OPEN; read without the lock */
-	uint64_t full[LEASE_WORDS / 64]; /* bit w: used[w] has no free slot */
+struct lease_table { /* locked by the lock of its worker */
+	_Alignas(64) uint64_t full[LEASE_WORDS / 64]; /* bit w: used[w] has no free slot */
 	uint64_t used[LEASE_WORDS]; /* bit s: slot s is not free */
 	struct lease_slot slot[ZONE_LEASES];
 };
 
+/* What all look at lies apart from the lease tables, so that a table without a user is no memory. */
+struct zone_worker {
+	_Alignas(64) pthread_mutex_t lock; /* of its lease table */
+	/* read without the lock: */
+	_Atomic uint32_t open; /* slots in LEASE_OPEN */
+	_Atomic uint32_t sessions; /* counted by a limit or not */
+	_Atomic bool draining;
+	_Atomic bool orphaned; /* it ended, and Redis may have to be told of its leases */
+};
+
+/* By these a program knows the zone that another one made. */
+#define ZONE_MAGIC UINT64_C(0x656e6f7a72696577) /* "weirzone" */
+/* Raise it when what is in the zone changes its meaning; sizes tell by themselves. */
+#define ZONE_LAYOUT 1
+
 struct zone {
+	uint64_t magic;
+	uint32_t layout, head_size, table_size, set_size, quota_size;
+	int64_t size; /* as asked for */
 	size_t mapped; /* bytes */
 	uint64_t nsets, nquotas;
+	size_t sets_at, quotas_at, leases_at; /* from the beginning */
 	unsigned workers;
 	struct siphash_key secret;
-	struct entry_set *sets;
-	struct quota_set *quotas;
-	struct lease_table *leases;
+	_Atomic int64_t drain_until_us[ZONE_DRAINS];
 	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
 	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
 	_Atomic int64_t noted_us[ZONE_NOTES]; /* when last, 0 = never */
@@ -108,7 +124,26 @@ struct zone {
 	_Atomic int64_t load_values[LOAD_SIGNALS];
 	_Atomic int64_t neighbours_share, neighbours_us;
 	struct shard shard[ZONE_SHARDS];
+	struct zone_worker worker[ZONE_WORKERS_MAX];
 };
+
+static inline struct entry_set *
+zone_sets(struct zone *z)
+{
+	return (struct entry_set *)((char *)z + z->sets_at);
+}
+
+static inline struct quota_set *
+zone_quotas(struct zone *z)
+{
+	return (struct quota_set *)((char *)z + z->quotas_at);
+}
+
+static inline struct lease_table *
+zone_leases(struct zone *z)
+{
+	return (struct lease_table *)((char *)z + z->leases_at);
+}
 
 /* Locks, whatever became of the owner before. True when it died holding the lock. */
 bool zone_mutex_lock(pthread_mutex_t *m);

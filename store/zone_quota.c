@@ -29,7 +29,7 @@ sound(const struct quota_slot *s)
 struct quota
 zone_quota_get(struct zone *z, uint64_t key)
 {
-	const struct quota_slot *s = z->quotas[quota_set_number(z, key)].way;
+	const struct quota_slot *s = zone_quotas(z)[quota_set_number(z, key)].way;
 
 	for (unsigned i = 0; i < QUOTA_WAYS; i++)
 		if (s[i].key == key && sound(&s[i]))
@@ -42,7 +42,7 @@ zone_quota_get(struct zone *z, uint64_t key)
 static struct quota_slot *
 quota_slot(struct zone *z, uint64_t key, int64_t now_us)
 {
-	struct quota_slot *s = z->quotas[quota_set_number(z, key)].way, *least = s;
+	struct quota_slot *s = zone_quotas(z)[quota_set_number(z, key)].way, *least = s;
 	int64_t least_worth = INT64_MAX;
 
 	for (unsigned i = 0; i < QUOTA_WAYS; i++) {

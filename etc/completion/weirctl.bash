@@ -81,7 +81,7 @@ _weirctl()
 				    "$current"
 			else
 				_weirctl_reply 'limit override exempt block unlist lists why top status
-				    clear greylist' "$current"
+				    clear drain greylist' "$current"
 			fi
 			;;
 		esac
@@ -101,6 +101,11 @@ _weirctl()
 	override:*) _weirctl_words "$current" "$previous" "$before" ;;
 	exempt:2 | block:2) _weirctl_reply for "$current" ;;
 	exempt:3 | block:3) _weirctl_reply '30m 2h 1d 1w' "$current" ;;
+	drain:1) _weirctl_reply "all $(_weirctl_ask node status)" "$current" ;;
+	drain:2) _weirctl_reply 'on off' "$current" ;;
+	drain:3) _weirctl_reply 'for -w' "$current" ;;
+	drain:4) [[ $previous != for ]] || _weirctl_reply '30m 2h 1d' "$current" ;;
+	drain:5) _weirctl_reply -w "$current" ;;
 	unlist:1) _weirctl_reply "$(_weirctl_ask who lists)" "$current" ;;
 	why:[2468]) _weirctl_reply 'sender recipient user' "$current" ;;
 	greylist:1) _weirctl_reply 'list pass forget' "$current" ;;

@@ -24,6 +24,7 @@ struct facts {
 	unsigned level; /* at STAGE_CONNECT: the host's load (load.h) */
 	bool spared; /* ... and the client came to a daemon that level 1 does not touch */
 	const char *user; /* SASL login, as the MTA says at MAIL; "" = not authenticated */
+	bool drain; /* at STAGE_CONNECT: this host takes no new sessions now */
 	bool message_counted; /* this transaction has been charged to the messages limits */
 	bool greylist_done; /* nothing more to ask of greylisting in this message */
 	const char *helo; /* "" = not said, or not asked for */

@@ -129,6 +129,10 @@ struct request {
 /* False when there is nothing to ask: the verdict is accept. deadline_us is left 0. */
 bool plan_request(const struct ruleset *r, const struct facts *f, struct request *out);
 
+/* This session is new, and it is a time of maintenance, by Redis' word or by the host's: whoever
+ * is not exempt is refused, and nothing is asked. */
+bool plan_drained(const struct ruleset *r, const struct facts *f);
+
 /* This session is new, and the host has no time but for the exempt: nothing is asked. */
 bool plan_overloaded(const struct ruleset *r, const struct facts *f);
 

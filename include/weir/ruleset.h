@@ -28,6 +28,9 @@
  * earlier after the delay would lock correct senders out for ever. */
 #define GREY_WINDOW_SLACK (1800 * USEC_PER_SEC)
 
+/* "mx1.example.test.1f3a9c00": a host's name, and what tells its starts apart. */
+#define RULESET_NODE_MAX 64
+
 struct greylist {
 	bool enabled;
 	int64_t delay_us; /* a retry counts from here on */
@@ -54,6 +57,9 @@ struct ruleset {
 	int64_t trap_us; /* who writes to a trap is blocked for so long */
 	struct fold fold; /* under which names mailboxes are counted */
 	const struct psl_ctx_st *psl; /* pool.h's list, owned likewise; NULL = there is none */
+	char node[RULESET_NODE_MAX + 1]; /* this weir-milter among those on one Redis; "" = none */
+	int64_t drain_until_us; /* Redis wants no new sessions here until then; 0 = it does */
+	struct reply drain_reply;
 	struct load_rules load; /* from when on this host is too busy, and for whom */
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
@@ -109,11 +115,19 @@ enum overlay_section {
 	SECTION_LIMITS, /* NAME or NAME:temporary -> words of a limit */
 	SECTION_OVERRIDES, /* "WHO NAME" -> words of a limit */
 	SECTION_LISTS, /* WHO -> words of struct listing */
+	SECTION_DRAIN, /* NODE, its host's name, or all -> action=drain */
 	SECTIONS
 };
 
-/* "limits", "overrides", "lists": the name of the hash after PREFIX. */
+/* "limits", "overrides", "lists", "drain": the name of the hash after PREFIX. */
 const char *section_name(enum overlay_section s);
+
+/* Entries of PREFIX:drain that are read. */
+#define OVERLAY_DRAIN_MAX 256
+/* Drains every node. */
+#define DRAIN_ALL "all"
+/* Whether an entry of that name is about this node: "all", its name, or that of its host. */
+bool drain_concerns(const char *name, const char *node);
 
 /* One field of such a hash, as Redis sent it, NUL-terminated by the store. */
 struct overlay_entry {

@@ -16,6 +16,7 @@ enum reason {
 	REASON_OK,
 	REASON_EXEMPT, /* client in an exempt network, or on Redis' list */
 	REASON_BLOCKED, /* client on Redis' list of blocked ones */
+	REASON_DRAIN, /* maintenance: no new sessions */
 	REASON_LOAD, /* the host is too busy for this client */
 	REASON_RATE, /* over a rate limit */
 	REASON_SESSIONS, /* too many open sessions */

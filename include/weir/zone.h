@@ -17,7 +17,8 @@
  * leaves at worst one half-written counter; the next taker goes on. A request takes the shards
  * of all its counters in ascending order, which makes check and charge one step.
  *
- * Made by the master before it forks; every process uses the same mapping at the same address.
+ * Made by the master before it forks. It lies behind a descriptor, so that a reload, by which
+ * the master becomes another program, keeps it.
  */
 #ifndef WEIR_ZONE_H
 #define WEIR_ZONE_H
@@ -34,7 +35,8 @@
 #define ZONE_LEASES 16384
 /* Sessions are counted per address, network and pool, for all, and per network of a ladder. */
 #define LEASE_RECORDS_MAX (4 + LADDER_WIDTHS_MAX)
-#define ZONE_WORKERS_MAX 64
+/* At one time, those of before a reload that still have sessions included. */
+#define ZONE_WORKERS_MAX 256
 
 /* A network's key, or "{POOL}". */
 #define LEASE_KEY_MAX NET_KEY_MAX
@@ -44,6 +46,15 @@ struct zone;
 /* size in bytes for the table of counters (leases come on top, touched only as they are used).
  * NULL with errno when the mapping fails, EINVAL when size or workers is out of bounds. */
 struct zone *zone_new(int64_t size, unsigned workers);
+
+/* The same as a descriptor (close-on-exec) to be mapped by zone_attach(), also by the program
+ * that comes after exec. -1 with errno as above. */
+int zone_create(int64_t size, unsigned workers);
+/* NULL with errno; EINVAL: that is no zone, or one of a weir that lays it out otherwise. The
+ * descriptor stays the caller's. */
+struct zone *zone_attach(int fd);
+/* As it was asked for. */
+int64_t zone_size(const struct zone *z);
 void zone_free(struct zone **z);
 
 /* The zone as a store for worker number `worker`. Borrow: the zone must outlive it. NULL: out of
@@ -92,10 +103,40 @@ void zone_lease_forget(struct zone *z, uint64_t lease);
 /* Calls fn for each slot of the worker that is not free. fn gets a copy, no lock is held. */
 typedef void zone_lease_fn(void *ctx, enum lease_state state, const struct lease *lease);
 void zone_lease_each(struct zone *z, unsigned worker, zone_lease_fn *fn, void *ctx);
-/* A worker died: its open sessions end (uncounted here, LEASE_RELEASED if tell). */
+/* A worker is gone: its open sessions end (uncounted here, LEASE_RELEASED if tell), and if there
+ * is something to tell it is orphaned: another worker takes that over. */
 void zone_worker_died(struct zone *z, unsigned worker, bool tell);
-/* Open sessions of all workers. */
+bool zone_orphan_any(struct zone *z);
+/* Gives an orphaned one to the caller, who tells Redis, or returns it. False: there is none. */
+bool zone_orphan_take(struct zone *z, unsigned *worker);
+void zone_orphan_return(struct zone *z, unsigned worker);
+/* Counted open sessions of all workers. */
 unsigned zone_sessions(struct zone *z);
+
+/* --- workers come and go ------------------------------------------------------------------- */
+
+/* The place is taken by a new process: it has no session, is no orphan, and does not drain. */
+void zone_worker_started(struct zone *z, unsigned worker);
+void zone_worker_drains(struct zone *z, unsigned worker);
+/* One more (1) or one less (-1) session, counted by a limit or not. */
+void zone_worker_session(struct zone *z, unsigned worker, int by);
+
+struct zone_open {
+	unsigned sessions; /* of all workers */
+	unsigned draining, draining_sessions; /* workers that take no new session, and theirs */
+};
+void zone_open_get(struct zone *z, struct zone_open *out);
+
+/* --- maintenance --------------------------------------------------------------------------- */
+
+/* Who can want this host to take no new sessions. */
+enum zone_drain { ZONE_DRAIN_SIGNAL, ZONE_DRAIN_REDIS, ZONE_DRAINS };
+
+/* until_us since 1970; INT64_MAX: until it is taken back; 0: not (any more). */
+void zone_drain_set(struct zone *z, enum zone_drain by, int64_t until_us);
+int64_t zone_drain_get(struct zone *z, enum zone_drain by);
+/* The later of both. */
+int64_t zone_drain_until(struct zone *z);
 
 /* --- is Redis down? ------------------------------------------------------------------------ */
 

@@ -1,6 +1,7 @@
 -- load.lua - what Redis lays over the file, and its generation, as one snapshot.
 --
--- KEYS  PREFIX:generation, PREFIX:format, then the hashes: PREFIX:limits, overrides, lists
+-- KEYS  PREFIX:generation, PREFIX:format, then the hashes: PREFIX:limits, overrides, lists,
+--       drain
 -- ARGV  the generation that is known ("" = none): if it still is that, no hash is read; at most so
 --       many bytes of a name or value; then for each hash at most so many entries
 -- Returns {generation, format, for each hash: kept, total, then name, words, name, words, ...};

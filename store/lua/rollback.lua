@@ -1,6 +1,7 @@
--- rollback.lua - puts limits, overrides and lists back to what they were at a generation.
+-- rollback.lua - puts limits, overrides, lists and drain back to what they were at a generation.
 --
--- KEYS  PREFIX:generation, PREFIX:history, PREFIX:limits, PREFIX:overrides, PREFIX:lists
+-- KEYS  PREFIX:generation, PREFIX:history, PREFIX:limits, PREFIX:overrides, PREFIX:lists,
+--       PREFIX:format, PREFIX:drain
 -- ARGV  the generation; author; reason; how many changes the history keeps
 -- Returns {1, generation, number of fields}; {2} nothing has changed since;
 --         {0, section, field} when that field is not as the history left it (changed by hand);
@@ -10,7 +11,7 @@
 -- still there.
 
 local wanted = tonumber(ARGV[1])
-local hash = {limits = KEYS[3], overrides = KEYS[4], lists = KEYS[5]}
+local hash = {limits = KEYS[3], overrides = KEYS[4], lists = KEYS[5], drain = KEYS[7]}
 local now = tonumber(redis.call('TIME')[1])
 local state, order = {}, {}
 
@@ -24,7 +25,7 @@ local function slot(section, field)
 	return state[id]
 end
 
-for i, kind in ipairs({'string', 'list', 'hash', 'hash', 'hash', 'string'}) do
+for i, kind in ipairs({'string', 'list', 'hash', 'hash', 'hash', 'string', 'hash'}) do
 	local t = KEYS[i] and redis.call('TYPE', KEYS[i]).ok or 'none'
 	if t ~= 'none' and t ~= kind then
 		return redis.error_reply('WRONGKEY ' .. KEYS[i])

@@ -245,7 +245,8 @@ long_values(void **state)
 static void
 all_full(void **state)
 {
-	static const unsigned max[SECTIONS] = {OVERLAY_LIMITS_MAX, OVERRIDES_MAX, LISTED_MAX};
+	static const unsigned max[SECTIONS] = {
+	    OVERLAY_LIMITS_MAX, OVERRIDES_MAX, LISTED_MAX, OVERLAY_DRAIN_MAX};
 	char text[1024];
 
 	(void)state;

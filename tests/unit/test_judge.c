@@ -291,6 +291,7 @@ test_names(void **state)
 	    [REASON_SESSIONS] = "sessions",
 	    [REASON_QUOTA] = "quota",
 	    [REASON_TRAP] = "trap",
+	    [REASON_DRAIN] = "drain",
 	    [REASON_GREYLIST] = "greylist",
 	    [REASON_NO_STORE] = "no-store",
 	};

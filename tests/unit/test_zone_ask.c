@@ -177,7 +177,7 @@ test_peek_writes_nothing(void **state)
 		     open = sessions("sessions", 3, ACTION_REFUSE);
 	struct request q = simple("{192.0.2.0/24}:192.0.2.7", &l), greyed;
 	static char before[ZONE_SIZE_MIN];
-	size_t size = f->z->nsets * sizeof *f->z->sets;
+	size_t size = f->z->nsets * sizeof *zone_sets(f->z);
 
 	assert_true(size <= sizeof before);
 	add_hit(&q, 0, &shadow, 1);
@@ -193,7 +193,7 @@ test_peek_writes_nothing(void **state)
 	snprintf(greyed.grey.key, sizeof greyed.grey.key, "{192.0.2.0/24} s r");
 	assert_int_equal(put(f, &greyed, T0).grey, GREY_NEW);
 	greyed.peek = q.peek = true;
-	memcpy(before, f->z->sets, size);
+	memcpy(before, zone_sets(f->z), size);
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		struct answer a = put(f, &greyed, T0 + table[i].dt_s * SEC);
 
@@ -202,7 +202,7 @@ test_peek_writes_nothing(void **state)
 			fail_msg("%s: charged %d, grey %d, used %lld", table[i].what, a.charged,
 			    (int)a.grey, (long long)a.hits[0].used);
 		assert_int_equal(a.grey_wait_us, table[i].wait_s * SEC);
-		if (memcmp(before, f->z->sets, size) != 0)
+		if (memcmp(before, zone_sets(f->z), size) != 0)
 			fail_msg("%s: something was written", table[i].what);
 	}
 	for (int i = 0; i < 5; i++) {
@@ -214,7 +214,7 @@ test_peek_writes_nothing(void **state)
 		assert_int_equal(a.lease, 0);
 	}
 	assert_int_equal(zone_sessions(f->z), 1);
-	assert_memory_equal(before, f->z->sets, size);
+	assert_memory_equal(before, zone_sets(f->z), size);
 }
 
 static void

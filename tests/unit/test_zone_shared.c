@@ -332,13 +332,13 @@ test_death_with_locks_held(void **state)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		struct lease_table *t = &f->z->leases[0];
+		struct lease_table *t = &zone_leases(f->z)[0];
 
 		zone_lock(f->z, held);
-		pthread_mutex_lock(&t->lock);
+		pthread_mutex_lock(&f->z->worker[0].lock);
 		/* Killed while it took slot 1: the bit is set, the rest is not done yet. */
 		t->used[0] |= 2;
-		t->open++;
+		f->z->worker[0].open++;
 		raise(SIGKILL);
 	}
 	wait_for(pid);
@@ -419,8 +419,8 @@ test_killed_at_random(void **state)
 	/* No client stays counted: what is left are the buckets. */
 	for (uint64_t i = 0; i < f->z->nsets; i++)
 		for (unsigned j = 0; j < ZONE_WAYS; j++)
-			assert_true(f->z->sets[i].way[j].key == 0 ||
-			    f->z->sets[i].way[j].kind != ENTRY_SESSIONS);
+			assert_true(zone_sets(f->z)[i].way[j].key == 0 ||
+			    zone_sets(f->z)[i].way[j].kind != ENTRY_SESSIONS);
 	munmap(b, sizeof(*b));
 }
 

@@ -109,13 +109,13 @@ put(struct fixture *f, const struct request *q, int64_t now)
 }
 
 static inline uint64_t
-live_entries(const struct zone *z)
+live_entries(struct zone *z)
 {
 	uint64_t n = 0;
 
 	for (uint64_t i = 0; i < z->nsets; i++)
 		for (unsigned j = 0; j < ZONE_WAYS; j++)
-			n += z->sets[i].way[j].key != 0;
+			n += zone_sets(z)[i].way[j].key != 0;
 	return n;
 }
 

@@ -51,8 +51,8 @@ FEATURE(`no_default_msa')dnl
 FEATURE(`nouucp', `reject')dnl
 FEATURE(`nocanonify')dnl
 FEATURE(`accept_unresolvable_domains')dnl
-DAEMON_OPTIONS(`Name=v4, Family=inet, Addr=127.0.0.1, Port={port}')dnl
-DAEMON_OPTIONS(`Name=v6, Family=inet6, Addr=::1, Port={port}')dnl
+DAEMON_OPTIONS(`Name=v4, Family=inet, Addr=127.0.0.1, Port={port}, Listen=200')dnl
+DAEMON_OPTIONS(`Name=v6, Family=inet6, Addr=::1, Port={port}, Listen=200')dnl
 RELAY_DOMAIN(`{domain}')dnl
 {filters}
 MAILER(`smtp')dnl

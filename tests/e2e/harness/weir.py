@@ -35,7 +35,8 @@ class Weir:
     """One master with its workers, in the foreground with -v.
 
     What conf leaves out is added: the socket, socket-mode, two workers, no
-    exempt clients (all tests come from 127.0.0.0/8), and the Redis given.
+    drain-timeout, no exempt clients (all tests come from 127.0.0.0/8), and the
+    Redis given.
     prefix: words before the command, such as ["valgrind", "-q"]."""
 
     def __init__(self, conf="", socket=None, redis=None, prefix=(), args=(),
@@ -64,6 +65,7 @@ class Weir:
         add("socket", f'= "{self.socket}"')
         add("socket-mode", '= "0666"')
         add("workers", "= 2")
+        add("drain-timeout", "= 0")     # or stop() would wait for a test's sessions
         add("exempt", "= {}")
         if self.redis:
             add("redis", f'{{ url = "{self.redis.url}" }}')
