@@ -525,6 +525,16 @@ publish(struct store *s, const char *const *pairs, unsigned n)
 	(void)n;
 }
 
+/* Nor is anybody else there. */
+static bool
+neighbours(struct store *s, bool above, unsigned *nabove, unsigned *all)
+{
+	(void)s;
+	(void)above;
+	*nabove = *all = 0;
+	return false;
+}
+
 static void
 close_store(struct store *s)
 {
@@ -534,7 +544,7 @@ close_store(struct store *s)
 struct store *
 zone_store_open(struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, publish, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
 	struct zone_store *s;
 
 	if (worker >= z->workers)

@@ -196,6 +196,7 @@ int64_t zone_stat(struct zone *z, enum zone_counter c);
 enum zone_note {
 	ZONE_NOTE_WRONGKEY, /* a key holds something else than weir's */
 	ZONE_NOTE_LOAD, /* the limits in Redis cannot be read */
+	ZONE_NOTE_NEIGHBOURS, /* nor what other weir-milters say of their load */
 	ZONE_NOTES
 };
 
