@@ -86,7 +86,8 @@ ask_macros(SMFICTX *ctx, const struct plan_steps *want)
 	    {SMFIM_CONNECT, connect[want->name + 2 * want->daemon]},
 	    {SMFIM_HELO, MACROS_NONE},
 	    {SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
-	    {SMFIM_ENVRCPT, want->rejected ? "i {rcpt_mailer}" : "i"}, /* queue id for the log */
+	    /* queue id for the log */
+	    {SMFIM_ENVRCPT, want->rejected ? "i {rcpt_mailer} {rcpt_host}" : "i"},
 	    {SMFIM_DATA, MACROS_NONE},
 	    {SMFIM_EOH, MACROS_NONE},
 	    {SMFIM_EOM, MACROS_NONE},
@@ -182,13 +183,16 @@ static sfsistat
 on_rcpt(SMFICTX *ctx, char **argv)
 {
 	struct session *s = smfi_getpriv(ctx);
+	/* both MTAs name this mailer for a recipient that they refuse (SMFIP_RCPT_REJ) */
+	bool rejected = strcmp(macro(ctx, "{rcpt_mailer}"), "error") == 0;
 
 	if (s == NULL || argv[0] == NULL)
 		return SMFIS_CONTINUE;
-	/* both MTAs name this mailer for a recipient that they refuse (SMFIP_RCPT_REJ) */
-	return obey(ctx, s,
-	    decide_rcpt(worker, s, argv[0], strcmp(macro(ctx, "{rcpt_mailer}"), "error") == 0,
-		macro(ctx, "i")));
+	/* ... and its enhanced code as the host. Who is told to come back (DNS did not answer,
+	 * another greylist) has guessed nothing, and does not hear us. */
+	if (rejected && macro(ctx, "{rcpt_host}")[0] == '4')
+		return SMFIS_CONTINUE;
+	return obey(ctx, s, decide_rcpt(worker, s, argv[0], rejected, macro(ctx, "i")));
 }
 
 /* What the MTA waits for after a piece of a message. */

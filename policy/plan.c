@@ -24,24 +24,11 @@ stage_name(enum stage s)
 
 #define NO_RECORD UINT8_MAX
 
-/* The index of the record of this kind, made at its first use. */
+/* The index of the record of an IPv6 client's network of so many bits, made at its first use: of
+ * its "network", or of a ladder's. Where both are as wide they are one, or a session would be
+ * counted twice in it. */
 static uint8_t
-request_record(
-    const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
-{
-	/* of the client's networks the first is the one of its kind, the others are rungs */
-	for (unsigned i = 0; i < q->nrecords; i++)
-		if (q->records[i].kind == kind && q->bits[i] == 0)
-			return (uint8_t)i;
-	if (!plan_record(r, kind, f, &q->records[q->nrecords]))
-		return NO_RECORD;
-	q->bits[q->nrecords] = 0;
-	return (uint8_t)q->nrecords++;
-}
-
-/* The same for a wider network of a ladder. */
-static uint8_t
-rung_record(const struct ruleset *r, const struct facts *f, unsigned bits, struct request *q)
+network_record(const struct ruleset *r, const struct facts *f, unsigned bits, struct request *q)
 {
 	struct record *new = &q->records[q->nrecords];
 
@@ -56,6 +43,22 @@ rung_record(const struct ruleset *r, const struct facts *f, unsigned bits, struc
 	if (record_ttl(r, PER_NETWORK) > new->ttl_us)
 		new->ttl_us = record_ttl(r, PER_NETWORK);
 	q->bits[q->nrecords] = (uint8_t)bits;
+	return (uint8_t)q->nrecords++;
+}
+
+/* The same of the record of this kind. */
+static uint8_t
+request_record(
+    const struct ruleset *r, const struct facts *f, enum limit_per kind, struct request *q)
+{
+	if (kind == PER_NETWORK && f->client.family == ADDR_V6)
+		return network_record(r, f, record_bits(r, kind, &f->client), q);
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (q->records[i].kind == kind && q->bits[i] == 0)
+			return (uint8_t)i;
+	if (!plan_record(r, kind, f, &q->records[q->nrecords]))
+		return NO_RECORD;
+	q->bits[q->nrecords] = 0;
 	return (uint8_t)q->nrecords++;
 }
 
@@ -154,8 +157,8 @@ plan_limit(const struct ruleset *r, const struct facts *f, const struct limit *l
 	add_hit(q, l, cost, 1, request_record(r, f, l->per, q));
 	for (unsigned i = 0; i < l->nrungs && f->client.family == ADDR_V6; i++)
 		if (l->rungs[i].bits < record_bits(r, l->per, &f->client))
-			add_hit(
-			    q, l, cost, l->rungs[i].times, rung_record(r, f, l->rungs[i].bits, q));
+			add_hit(q, l, cost, l->rungs[i].times,
+			    network_record(r, f, l->rungs[i].bits, q));
 }
 
 static void

@@ -42,7 +42,7 @@ refused_lately(const struct chain *me, const struct request *q, int64_t now, str
 		out->source = ANSWER_CACHE;
 		out->now_us = now;
 		out->hits[i].over = true;
-		out->hits[i].used = (h->limit->burst + h->cost) * MICRO;
+		out->hits[i].used = (hit_ceiling(h) + h->cost) * MICRO;
 		out->hits[i].wait_us = fits - now;
 		return true;
 	}

@@ -117,7 +117,7 @@ struct request {
 	bool peek; /* only look: nothing is charged or written, whatever the generation */
 	bool rejected; /* it tells of a recipient that the MTA refused */
 	unsigned nrecords, nhits;
-	uint8_t bits[REQUEST_RECORDS_MAX]; /* of a ladder's network; 0 = the record of its kind */
+	uint8_t bits[REQUEST_RECORDS_MAX]; /* of an IPv6 network; 0 = the record of its kind */
 	struct record records[REQUEST_RECORDS_MAX];
 	struct hit hits[REQUEST_HITS_MAX];
 	struct pool_question pool;

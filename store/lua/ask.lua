@@ -37,8 +37,8 @@
 --         counted, -1 = the limit is not for this client; wait of quotas that are over, else 0.
 --         error "WRONGKEY key": somebody put another type there; nothing was charged.
 --
--- A record has, for each limit, NAME = "level time" (millionths, microseconds), for a quota the
--- pairs "time count time count ..." of its chunks; first and last (microseconds), ok and refused
+-- A record has, for each limit, NAME = "level time" (millionths, microseconds), for a quota
+-- NAME:quota = "time count time count ..." of its chunks; first and last (microseconds), ok and refused
 -- (whole requests), rejected (recipients, by the MTA), refusal = "NAME time" of the last one by a
 -- limit and NAME:over = "count time" of a shadow limit that would have refused, all these in the
 -- record that keeps the totals. A pool's has known (when it last passed), trust = "credit good
@@ -221,7 +221,9 @@ for i = 1, nhits do
 	}
 	hits[i] = hit
 	if hit.open == 0 then
-		hit.slot = want(hit.record, hit.name)
+		-- a field of its own: one limit may be a rate today and a quota tomorrow
+		hit.field = hit.burst > 0 and hit.name or hit.name .. ':quota'
+		hit.slot = want(hit.record, hit.field)
 	end
 	at = at + 11
 end
@@ -325,7 +327,7 @@ for i = 1, nhits do
 		hit.over = others + 1 > hit.rate
 	end
 	if skipped then
-		hit.skipped, hit.over = true, false
+		hit.skipped, hit.over, hit.repair = true, false, false
 	end
 	if hit.over and hit.enforced and hit.mode ~= NOTE then
 		fits, refusal = false, refusal or hit.name
@@ -420,9 +422,9 @@ for i = 1, nhits do
 				if cost > 0 then
 					quota_add(hit.quota, cost, hit.rate)
 				end
-				put(hit.record, hit.name, quota_text(hit.quota))
+				put(hit.record, hit.field, quota_text(hit.quota))
 			else
-				put(hit.record, hit.name, format('%.0f ', hit.level + cost) .. stamp)
+				put(hit.record, hit.field, format('%.0f ', hit.level + cost) .. stamp)
 			end
 		end
 	elseif charged and room and member ~= '' then

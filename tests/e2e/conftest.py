@@ -1,8 +1,10 @@
 """Fixtures of the end-to-end tests; the servers are in harness/.
 
-redis, postfix, sendmail   one server a session; redis is emptied for each test
+redis, postfix, sendmail   one server a session; redis is emptied for each test.
+                           Clients can log in, and mta.NAMES have names
 mta                        both MTAs, one after the other
 new_redis, new_postfix, new_sendmail   another one, set up otherwise, for a test
+store                      redis, and then None: weir's own memory
 weir(conf, ...)            starts weir-milter on the socket the MTAs know
 sources                    addresses that no other test has come from
 """
@@ -13,6 +15,8 @@ import signal
 import pytest
 
 from harness import proc
+from harness.auth import Auth
+from harness.mta import NAMES
 from harness.postfix import Postfix
 from harness.redis import Redis
 from harness.sendmail import Sendmail
@@ -89,15 +93,21 @@ def redis(_redis):
 
 
 @pytest.fixture(scope="session")
-def postfix(milter_socket):
-    server = Postfix([milter_socket])
+def auth():
+    with Auth() as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def postfix(milter_socket, auth):
+    server = Postfix([milter_socket], names=NAMES, auth=auth)
     yield server.start()
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def sendmail(milter_socket):
-    server = Sendmail([milter_socket])
+def sendmail(milter_socket, auth):
+    server = Sendmail([milter_socket], names=NAMES, auth=auth)
     yield server.start()
     server.stop()
 
@@ -105,6 +115,12 @@ def sendmail(milter_socket):
 @pytest.fixture(params=["postfix", "sendmail"])
 def mta(request):
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["redis", "zone"])
+def store(request):
+    """The Redis of weir(redis=), or None: its own memory."""
+    return request.getfixturevalue("redis") if request.param == "redis" else None
 
 
 @pytest.fixture
@@ -125,12 +141,13 @@ def new_sendmail():
 class _WeirFactory:
     """weir(conf, redis=..., ...) starts one; weir.log() is that of them all."""
 
-    def __init__(self, socket):
+    def __init__(self, socket, defaults):
         self._socket = socket
+        self._defaults = defaults
         self._started = []
 
     def __call__(self, conf="", socket=None, start=True, **options):
-        instance = Weir(conf, socket=socket or self._socket, **options)
+        instance = Weir(conf, socket=socket or self._socket, **{**self._defaults, **options})
         self._started.append(instance)
         return instance.start() if start else instance
 
@@ -150,8 +167,9 @@ class _WeirFactory:
 
 
 @pytest.fixture
-def weir(milter_socket):
-    factory = _WeirFactory(milter_socket)
+def weir(milter_socket, request):
+    """A module may have WEIR, a dictionary of options for all of its own."""
+    factory = _WeirFactory(milter_socket, getattr(request.module, "WEIR", {}))
     yield factory
     factory.stop()
 

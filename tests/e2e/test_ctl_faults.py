@@ -332,12 +332,12 @@ def test_expired_entries_go(redis, ctl):
 
 def test_too_many_entries(redis, ctl):
     """More than are read: `limit list` says so."""
-    redis.cmd("HSET", "weir:lists", *(word for n in range(2100) for word in (
+    redis.cmd("HSET", "weir:lists", *(word for n in range(8200) for word in (
         f"10.0.{n // 250}.{n % 250}", "action=exempt")))
     start = time.monotonic()
     out = ctl("limit").out
-    assert time.monotonic() - start < 1 and "too many" in out
-    assert len(ctl.json("lists")) == 2048
+    assert time.monotonic() - start < 5 and "too many" in out
+    assert len(ctl.json("lists")) == 8192
 
 
 def test_closed_pipe(ctl):

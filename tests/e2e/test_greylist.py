@@ -5,15 +5,13 @@ delay is an hour in most tests, so that nothing passes by itself; time passes
 by setting back a record's clock in Redis. One test waits for real time.
 """
 
-import base64
 import re
-import socketserver
-import threading
 import time
 
 import pytest
 
 from harness import proc
+from harness.auth import plain
 
 # Only greylisting speaks, but recipients and messages are counted.
 COUNTED = ('limit connections { enabled = false }\nlimit sessions { enabled = false }\n'
@@ -293,43 +291,21 @@ def test_other_clients(postfix, weir, redis, name):
 
 
 
-
-class Passwords(socketserver.StreamRequestHandler):
-    """Dovecot's authentication service, as Postfix speaks to it: all are alice."""
-
-    def handle(self):
-        self.wfile.write(b"VERSION\t1\t1\nMECH\tPLAIN\tplaintext\nSPID\t1\n"
-                         b"CUID\t1\nCOOKIE\tc\nDONE\n")
-        for line in self.rfile:
-            words = line.split(b"\t")
-            if words[0] == b"AUTH":
-                self.wfile.write(b"OK\t%s\tuser=alice\n" % words[1])
-
-
-def test_authenticated_clients_are_free(new_postfix, weir, redis, sources, milter_socket):
+def test_authenticated_clients_are_free(mta, weir, redis, sources):
     """A real AUTH: free from then on, and no pass for the network of the client."""
     weir(greylist(DEFER), redis=redis)
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Passwords) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        postfix = new_postfix([milter_socket], options={
-            "smtpd_sasl_auth_enable": "yes", "smtpd_sasl_type": "dovecot",
-            "smtpd_sasl_path": f"inet:127.0.0.1:{server.server_address[1]}"})
-        source = next(sources)
-        with postfix.connect(source) as client:
-            client.ehlo()
+    source = next(sources)
+    with mta.connect(source) as client:
+        client.ehlo()
+        client.mail()
+        assert client.rcpt() == DEFERRAL
+        client.rset()
+        assert client.command(f"AUTH {plain('alice')}") == 235
+        for _ in range(2):
             client.mail()
-            assert client.rcpt() == DEFERRAL
-            client.rset()
-            plain = base64.b64encode(b"\0alice\0secret").decode()
-            assert client.command(f"AUTH PLAIN {plain}") == 235
-            for _ in range(2):
-                client.mail()
-                assert client.rcpt() == 250 and client.data() == 250
-            assert client.quit() == 221
-        assert send(postfix, source) == [DEFERRAL]
-        postfix.stop()
-        server.shutdown()
+            assert client.rcpt() == 250 and client.data() == 250
+        assert client.quit() == 221
+    assert send(mta, source) == [DEFERRAL]
 
 
 def test_odd_addresses(mta, weir, redis, sources):

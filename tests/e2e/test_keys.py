@@ -4,18 +4,15 @@ who does not, and under which key of Redis it is kept.
 Rates are so low that nothing drains while a test runs.
 """
 
-import base64
 import re
-import socketserver
-import threading
 
 import pytest
 
 import load
 import rawmilter
 from harness import proc
+from harness.auth import plain
 from rawmilter import RawMilter
-from test_greylist import Passwords
 from test_limits import OFF, level
 
 CUT = r"[^{}%]{238}~[0-9a-f]{16}"
@@ -71,12 +68,6 @@ SHARED = {
 
 def mine(per, count="recipients", words='rate = "1/1h" burst = 2'):
     return OFF + f"limit mine {{ count = {count} per = {per} {words} }}\n"
-
-
-@pytest.fixture(params=["redis", "zone"])
-def store(request):
-    """The Redis of weir(redis=), or None: its own memory."""
-    return request.getfixturevalue("redis") if request.param == "redis" else None
 
 
 @pytest.mark.parametrize("per, count", [
@@ -163,24 +154,15 @@ def test_users_by_macro(weir, store, milter_socket):
             ["weir:user:{ann}", "weir:user:{bob@example.org}"]
 
 
-def test_users_by_auth(new_postfix, weir, redis, sources, milter_socket):
+def test_users_by_auth(mta, weir, redis, sources):
     milter = weir(mine("user", "messages"), redis=redis)
-    plain = base64.b64encode(b"\0alice\0secret").decode()
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Passwords) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        postfix = new_postfix([milter_socket], options={
-            "smtpd_sasl_auth_enable": "yes", "smtpd_sasl_type": "dovecot",
-            "smtpd_sasl_path": f"inet:127.0.0.1:{server.server_address[1]}"})
-        for answer in (250, 250, 421):
-            with postfix.connect(next(sources)) as client:
-                client.ehlo()
-                assert client.command(f"AUTH PLAIN {plain}") == 235
-                client.mail()
-                assert client.rcpt() == answer
-        assert send(postfix, next(sources)) == "ok"
-        postfix.stop()
-        server.shutdown()
+    for answer in (250, 250, 421):
+        with mta.connect(next(sources)) as client:
+            client.ehlo()
+            assert client.command(f"AUTH {plain('alice')}") == 235
+            client.mail()
+            assert client.rcpt() == answer
+    assert send(mta, next(sources)) == "ok"
     milter.wait_log("action=refuse .*limit=mine .*used=3 of=2")
     assert level(redis, "weir:user:{alice}", "mine") == 2
 

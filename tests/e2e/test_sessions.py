@@ -123,7 +123,7 @@ def test_several_messages(mta, weir, redis, sources):
 # messages, recipients. A message counts at its first accepted recipient.
 MAIL, RCPT, DATA = "MAIL FROM:<a@client.test>", "RCPT TO:<u1@example.test>", "DATA"
 SCRIPTS = {
-    "no message": ([("NOOP", 250), ("VRFY postmaster", (252, 250)), ("RSET", 250)], 0, 0),
+    "no message": ([("NOOP", 250), ("VRFY root", (252, 250)), ("RSET", 250)], 0, 0),
     "no recipient": ([(MAIL, 250), ("RSET", 250)], 0, 0),
     "RSET after RCPT": ([(MAIL, 250), (RCPT, 250), ("RSET", 250), (MAIL, 250),
                          (RCPT, 250), (DATA, 354)], 2, 2),
@@ -279,7 +279,7 @@ def test_no_client_address(postfix, weir, redis):
 # connect, and more macros than at MAIL
 MESSAGE = {rawmilter.HEADER, rawmilter.EOH, rawmilter.BODY}
 NOT_NEGOTIATED = {rawmilter.DATA, rawmilter.UNKNOWN}
-NAME, REJECTED = {"connect": ["{client_resolve}"]}, {"rcpt": ["i", "{rcpt_mailer}"]}
+NAME, REJECTED = {"connect": ["{client_resolve}"]}, {"rcpt": ["i", "{rcpt_mailer}", "{rcpt_host}"]}
 H, M, R = rawmilter.HELO, rawmilter.MAIL, rawmilter.RCPT
 CONNECTIONS = OFF.replace("limit connections { enabled = false }",
                           f"limit connections {{ {LOTS} }}")

@@ -43,9 +43,10 @@ check_request(const struct facts *f, const struct request *q)
 		if (limit_per_is_client(r->kind))
 			CHECK(strlen(r->key) < NET_KEY_MAX);
 		CHECK(r->ttl_us > 0 && r->ttl_us <= 2 * UNITS_DURATION_MAX);
-		/* one of each kind, and one of each width of a ladder */
+		/* no two are one and the same, or what is counted once would be counted twice */
 		for (unsigned j = 0; j < i; j++)
-			CHECK(q->records[j].kind != r->kind || q->bits[j] != q->bits[i]);
+			CHECK(q->records[j].kind != r->kind ||
+			    strcmp(q->records[j].key, r->key) != 0);
 	}
 	for (unsigned i = 0; i < q->nhits; i++) {
 		const struct hit *h = &q->hits[i];
@@ -59,7 +60,8 @@ check_request(const struct facts *f, const struct request *q)
 		if (q->bits[h->record] == 0)
 			CHECK(q->records[h->record].kind == h->limit->per && hit_times(h) == 1);
 		else
-			CHECK(q->records[h->record].kind == PER_NETWORK && hit_times(h) > 1);
+			CHECK(q->records[h->record].kind == PER_NETWORK &&
+			    (hit_times(h) > 1 || h->limit->per == PER_NETWORK));
 		/* or the bucket would be forgotten before it is empty */
 		CHECK(q->records[h->record].ttl_us >= limit_drain_us(h->limit));
 	}

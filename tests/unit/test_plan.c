@@ -407,6 +407,33 @@ test_users_need_their_recipients(void **state)
 }
 
 /* What the MTA is asked to report, and whether it may stop after the connect. */
+/* A network that is a rung of one limit and "network" of another is one record: in two of them a
+ * session would be counted twice. */
+static void
+test_rung_as_wide_as_network(void **state)
+{
+	static const char *const orders[][3] = {
+	    {"a count=sessions per=network max=5", "b count=sessions max=2 ladder=/56*2", NULL},
+	    {"b count=sessions max=2 ladder=/56*2", "a count=sessions per=network max=5", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct ruleset r = rules(orders[i]);
+		struct facts f = facts(STAGE_CONNECT, "2001:db8::7");
+		struct request q;
+
+		r.network_v6 = 56;
+		assert_true(plan_request(&r, &f, &q));
+		assert_int_equal(q.nrecords, 2);
+		assert_int_equal(q.nhits, 3);
+		assert_string_equal(q.records[1].key, "{2001:db8::/48}:2001:db8::/56");
+		r.network_v6 = 64;
+		assert_true(plan_request(&r, &f, &q));
+		assert_int_equal(q.nrecords, 3);
+	}
+}
+
 /* Wherever a limit is for strangers or known clients, the pool is asked: a store that is not asked
  * takes everybody for known. */
 static void
@@ -483,6 +510,7 @@ main(void)
 	    cmocka_unit_test(test_listed),
 	    cmocka_unit_test(test_listed_by_the_file),
 	    cmocka_unit_test(test_users_need_their_recipients),
+	    cmocka_unit_test(test_rung_as_wide_as_network),
 	    cmocka_unit_test(test_trust_is_asked_for),
 	    cmocka_unit_test(test_steps),
 	};

@@ -12,6 +12,7 @@ package's own scripts create. nobody and the group mail stand in for those.
 import grp
 import os
 import pwd
+import re
 import subprocess
 
 from . import mta, proc
@@ -54,6 +55,7 @@ relay_transport = discard:
 local_transport = discard:
 default_transport = discard:
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+smtpd_recipient_restrictions = check_recipient_access inline:{{ {later}=DEFER }}
 smtpd_authorized_xclient_hosts = {xclient_source}
 smtpd_milter_maps = inline:{{ {xclient_source}=DISABLE }}
 smtpd_client_connection_count_limit = 0
@@ -95,15 +97,28 @@ postlog   unix-dgram n - n - 1 postlogd
 """
 
 
+# In a mount namespace of its own, for Postfix with names.
+ENTER = """\
+set -e
+cd "$1"; shift
+mount --bind hosts /etc/hosts
+mount --bind nsswitch.conf /etc/nsswitch.conf
+exec "$@"
+"""
+
+
 class Postfix(mta.Mta):
     """milters: sockets as Postfix writes them (unix:/path, inet:host:port).
     The first is attached with etc/postfix-main.cf.snippet, the others follow
-    it. default_action replaces the snippet's. options: more of main.cf."""
+    it. default_action replaces the snippet's. options: more of main.cf.
+    names: {address: name} for the resolver; without, clients have none. auth:
+    an Auth, who lets clients log in."""
 
     name = "postfix"
     unknown_code = 550
 
-    def __init__(self, milters=(), default_action="accept", options=None):
+    def __init__(self, milters=(), default_action="accept", options=None, names=None,
+                 auth=None):
         super().__init__()
         proc.need_root("Postfix")
         self.proxy_port = proc.free_port()
@@ -112,6 +127,14 @@ class Postfix(mta.Mta):
         self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C",
                     "LD_LIBRARY_PATH": f"{self.tree}/usr/lib/postfix"}
         self._make_files()
+        self._enter = []
+        options = dict(options or {}, **(auth.postfix_options if auth else {}))
+        if names:
+            mta.make_resolver(self.directory, names)
+            (self.directory / "enter.sh").write_text(ENTER)
+            self._enter = ["unshare", "--mount", "--propagation", "private",
+                           "sh", self.directory / "enter.sh", self.directory]
+            options["smtpd_peername_lookup"] = "yes"
         self.configure(milters, default_action, options)
 
     def _make_files(self):
@@ -145,7 +168,8 @@ class Postfix(mta.Mta):
         """Write main.cf; for a running Postfix follow it with restart()."""
         text = MAIN_CF.format(
             directory=self.directory, tree=self.tree, hostname=mta.HOSTNAME,
-            domain=mta.DOMAIN, xclient_source=XCLIENT_SOURCE)
+            domain=mta.DOMAIN, later=mta.LATER,
+            xclient_source=XCLIENT_SOURCE)
         if milters:
             text += mta.snippet(
                 "postfix-main.cf.snippet",
@@ -156,7 +180,7 @@ class Postfix(mta.Mta):
             for milter in milters[1:]:
                 text = text.rstrip() + f", {milter}\n"
         for key, value in (options or {}).items():
-            text += f"{key} = {value}\n"
+            text = re.sub(rf"(?m)^{key} =.*\n", "", text) + f"{key} = {value}\n"
         path = self.directory / "etc/main.cf"
         path.write_text(text)
         # Postfix waits for a file younger than seconds to become older.
@@ -164,7 +188,7 @@ class Postfix(mta.Mta):
 
     def start(self):
         self.process = proc.Process(
-            [f"{self.tree}/usr/lib/postfix/sbin/master", "-s", "-c",
+            [*self._enter, f"{self.tree}/usr/lib/postfix/sbin/master", "-s", "-c",
              self.directory / "etc"], env=self.env,
             stdout=subprocess.DEVNULL,
             stderr=open(self.directory / "stderr", "ab"))

@@ -55,13 +55,24 @@ DAEMON_OPTIONS(`Name=v4, Family=inet, Addr=127.0.0.1, Port={port}, Listen=200')d
 DAEMON_OPTIONS(`Name=v6, Family=inet6, Addr=::1, Port={port}, Listen=200')dnl
 RELAY_DOMAIN(`{domain}')dnl
 {filters}
+MODIFY_MAILER_FLAGS(`LOCAL', `-A')dnl
+MAILER(`local')dnl
 MAILER(`smtp')dnl
 LOCAL_RULE_0
 R{unknown}$* < @ {domain} . >	$#error $@ 5.1.1 $: "550 User unknown"
 R$* < @ {domain} . >	$#sink $@ {domain} $: $1
+R$* < @ {other} . >	$#sink $@ {other} $: $1
+LOCAL_RULESETS
+SLocal_check_rcpt
+R<{later}>	$#error $@ 4.7.1 $: "450 Later"
 MAILER_DEFINITIONS
 Msink, P=/bin/sh, F=DFMn, S=EnvFromSMTP, R=EnvToSMTP, T=DNS/RFC822/X-Unix,
 	A=sh -c `cat >/dev/null' $u
+"""
+
+AUTH = """\
+define(`confAUTH_MECHANISMS', `PLAIN')dnl
+TRUST_AUTH_MECH(`PLAIN')dnl
 """
 
 # /dev is replaced by one with the same few devices and our own log socket.
@@ -75,6 +86,7 @@ ln -sfn /proc/self/fd dev/fd
 mount --rbind dev /dev
 mount --bind hosts /etc/hosts
 mount --bind nsswitch.conf /etc/nsswitch.conf
+mount --bind sasl /usr/lib/sasl2
 hostname "$1"; shift
 exec "$@"
 """
@@ -84,12 +96,12 @@ class Sendmail(mta.Mta):
     """milters: sockets as Postfix writes them. The first is attached with
     etc/sendmail.mc.snippet, the others follow it. flag: "", "T", "R" or "4",
     what happens without the milter. names: {address: name} for the resolver.
-    mc: more lines of m4."""
+    auth: an Auth, who lets clients log in. mc: more lines of m4."""
 
     name = "sendmail"
     unknown_code = 550
 
-    def __init__(self, milters=(), flag="", names=None, mc=""):
+    def __init__(self, milters=(), flag="", names=None, auth=None, mc=""):
         super().__init__()
         proc.need_root("Sendmail")
         self.tree = proc.need(TREE)
@@ -98,15 +110,18 @@ class Sendmail(mta.Mta):
         self._log_socket = None
         (self.directory / "queue").mkdir(mode=0o700)
         (self.directory / "dev").mkdir()
+        (self.directory / "sasl").mkdir()
         (self.directory / "statistics").touch()
-        hosts = {"127.0.0.1": f"{mta.HOSTNAME} localhost",
-                 "::1": "localhost", **(names or {})}
+        mta.make_resolver(self.directory, names)
         for name, text in (
-                ("hosts", "".join(f"{k} {v}\n" for k, v in hosts.items())),
-                ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
                 ("service.switch", "hosts files\naliases files\n"),
                 ("enter.sh", ENTER)):
             (self.directory / name).write_text(text)
+        if auth:
+            mc += AUTH
+            (self.directory / "sasl/Sendmail.conf").write_text(
+                "pwcheck_method: saslauthd\nmech_list: PLAIN\n"
+                f"saslauthd_path: {auth.saslauthd}\n")
         mta.make_certificate(self.directory)
         self.configure(milters, flag, mc)
 
@@ -131,7 +146,7 @@ class Sendmail(mta.Mta):
                         f"`S={self._socket(milter)},{equate} T=C:5s;S:5s;R:8s')dnl\n")
         text = CONFIG.format(
             directory=self.directory, tree=self.tree, hostname=mta.HOSTNAME,
-            port=self.port, domain=mta.DOMAIN, unknown=mta.UNKNOWN,
+            port=self.port, domain=mta.DOMAIN, other=mta.OTHER, later=mta.LATER, unknown=mta.UNKNOWN,
             filters=filters + mc)
         (self.directory / "sendmail.mc").write_text(text)
         cf = f"{self.tree}/usr/share/sendmail/cf/"

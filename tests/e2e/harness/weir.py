@@ -16,6 +16,11 @@ from signal import SIGHUP, SIGKILL
 from . import proc
 
 
+# Options for tests that need Redis to be asked: a busy machine must not make weir go on
+# without it, as its own memory begins empty.
+PATIENT = {"redis_words": 'timeout = "250ms"'}
+
+
 def find_program(name):
     """$WEIR_MILTER, $WEIRCTL, or the program in the directory it was built in:
     that above the tests ($WEIR_BUILD names another one)."""
@@ -36,15 +41,16 @@ class Weir:
 
     What conf leaves out is added: the socket, socket-mode, two workers, no
     drain-timeout, no exempt clients (all tests come from 127.0.0.0/8), and the
-    Redis given.
+    Redis given, with redis_words.
     prefix: words before the command, such as ["valgrind", "-q"]."""
 
     def __init__(self, conf="", socket=None, redis=None, prefix=(), args=(),
-                 env=None, verbose=True, program=None):
+                 env=None, verbose=True, program=None, redis_words=""):
         self.directory = proc.make_directory("conf")
         self.conf = self.directory / "weir.conf"
         self.socket = socket or f"unix:{proc.make_run_directory('milter')}/milter.sock"
         self.redis = redis
+        self.redis_words = redis_words
         self.prefix = list(prefix)
         self.args = list(args)
         self.env = {**os.environ, **(env or {})}
@@ -68,7 +74,7 @@ class Weir:
         add("drain-timeout", "= 0")     # or stop() would wait for a test's sessions
         add("exempt", "= {}")
         if self.redis:
-            add("redis", f'{{ url = "{self.redis.url}" }}')
+            add("redis", f'{{ url = "{self.redis.url}" {self.redis_words} }}')
         # Below the test's own text, so that its line numbers stay right.
         self.conf.write_text(text.rstrip("\n") + "\n" + "\n".join(lines) + "\n")
 

@@ -1,0 +1,642 @@
+/*
+ * test_two_stores.c - the zone and Redis answer alike: random rules, random questions, a clock of
+ * our own; each question goes to both, and all that they say is compared, as is the verdict.
+ *
+ *	WEIR_SEQUENCES=N    so many sequences (default 100000; with sanitizers fewer)
+ *	WEIR_SEED=N|random  another run (default 1)
+ *	WEIR_ONLY=N         only this sequence of it
+ *	WEIR_JOBS=N         so many processes at once (default 3)
+ *
+ * A sequence that fails is made as short as it still fails, and printed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "generator.h"
+#include "redis_fixture.h"
+#include "site.h"
+#include "store_fixture.h"
+#include "weir/verdict.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOWER 5
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SLOWER 5
+#endif
+#endif
+#ifndef SLOWER
+#define SLOWER 1
+#endif
+#define SEQUENCES (100000 / SLOWER)
+#define JOBS 3
+
+#define STEPS_MAX 24
+#define MINUTE (60 * SEC)
+
+static struct redis_fixture server;
+
+/* --- a sequence ----------------------------------------------------------------------------- */
+
+enum what {
+	ASK,
+	PEEK, /* a question that must leave nothing behind, in neither store */
+	TRAP, /* a question of who wrote to a trap */
+	RELEASE, /* the oldest open session ends */
+	CLOCK, /* time passes: by_us, and what the last answer said to wait if `wait` */
+	CHANGE /* from now on the changed limits are in force, or no longer */
+};
+
+struct step {
+	enum what what;
+	struct who_asks who;
+	bool wait;
+	int64_t by_us;
+};
+
+struct sequence {
+	struct rules rules;
+	unsigned n;
+	struct step steps[STEPS_MAX];
+};
+
+/* Rules that change carry levels along for which a record's life was not made: it is an hour at
+ * least, and what is older is forgotten by Redis, whose own clock we do not move. */
+static struct step
+clock_step(struct rng *r, bool changes)
+{
+	static const int64_t often[] = {0, 1, -1, 1000, 999999, SEC, 10 * SEC - 1, MINUTE,
+	    5 * MINUTE, 11 * MINUTE, -SEC, -MINUTE};
+	static const int64_t seldom[] = {
+	    HOUR, 2 * HOUR, HOUR - 1, DAY, 2 * DAY, 4 * DAY, 36 * DAY, 80 * DAY, -HOUR, -DAY};
+	struct step s = {.what = CLOCK, .wait = !changes && rng_percent(r, 40)};
+
+	if (s.wait)
+		s.by_us = (int64_t)rng_below(r, 3) - 1;
+	else if (changes || rng_percent(r, 60))
+		s.by_us = often[rng_below(r, sizeof often / sizeof often[0])];
+	else if (rng_percent(r, 70))
+		s.by_us = seldom[rng_below(r, sizeof seldom / sizeof seldom[0])];
+	else
+		s.by_us = (int64_t)(rng_next(r) % (uint64_t)(3 * HOUR));
+	return s;
+}
+
+static void
+sequence_make(struct rng *r, struct sequence *s)
+{
+	bool changes = rng_percent(r, 20);
+	unsigned variety = 1 + rng_below(r, 4);
+	unsigned length = 4 + rng_below(r, rng_percent(r, 80) ? 8 : STEPS_MAX - 3);
+
+	rules_make(r, changes, &s->rules);
+	for (s->n = 0; s->n < length; s->n++) {
+		struct step *step = &s->steps[s->n];
+		unsigned dice = rng_below(r, 100);
+
+		*step = (struct step){.what = ASK};
+		if (dice < 20) {
+			*step = clock_step(r, changes);
+			continue;
+		}
+		if (dice < 26)
+			step->what = RELEASE;
+		else if (dice < 32)
+			step->what = PEEK;
+		else if (dice < 34)
+			step->what = TRAP;
+		else if (dice < 40 && changes)
+			step->what = CHANGE;
+		else if (dice < 65 && s->n > 0 && step[-1].what == ASK) {
+			*step = step[-1]; /* again, as who is over a limit does */
+			continue;
+		}
+		step->who = who_make(r, variety);
+	}
+}
+
+static void
+sequence_print(const struct sequence *s, FILE *out)
+{
+	static const char *const names[] = {
+	    "ask", "peek", "trap", "a session ends", "time", "limits change"};
+
+	rules_print(&s->rules, out);
+	for (unsigned i = 0; i < s->n; i++) {
+		const struct step *step = &s->steps[i];
+
+		fprintf(out, "  %2u %s ", i, names[step->what]);
+		if (step->what <= TRAP)
+			who_print(&step->who, out);
+		if (step->what == CLOCK)
+			fprintf(out, "%s%+lld us", step->wait ? "as told to wait, " : "",
+			    (long long)step->by_us);
+		fputc('\n', out);
+	}
+}
+
+/* --- what the questions have met ------------------------------------------------------------- */
+
+/* Of a generator that never gets anywhere both stores would say the same. */
+#define MET(X) \
+	X(refused) \
+	X(deferred) X(noted) X(rate_over) X(quota_over) X(sessions_over) X(strict_over) \
+	    X(probe_over) X(note_over) X(rung_over) X(skipped) X(leases) X(known) X(blocked) \
+		X(grey_new) X(grey_early) X(grey_passed) X(grey_known) X(grey_embargo) \
+		    X(grey_correspondent) X(observed) X(exempt_or_blocked)
+#define MET_FIELD(name) unsigned long name;
+struct met {
+	MET(MET_FIELD)
+};
+
+static void
+meet_hit(struct met *m, const struct hit *h, const struct hit_answer *a)
+{
+	m->skipped += a->skipped;
+	if (!a->over)
+		return;
+	m->rate_over += h->limit->rate != 0;
+	m->quota_over += h->limit->quota != 0;
+	m->sessions_over += h->limit->count == COUNT_SESSIONS;
+	m->strict_over += hit_strict(h);
+	m->probe_over += h->mode == HIT_PROBE;
+	m->note_over += h->mode == HIT_NOTE;
+	m->rung_over += hit_times(h) > 1;
+}
+
+static void
+meet(struct met *m, const struct request *q, const struct answer *a, const struct verdict *v)
+{
+	for (unsigned i = 0; i < q->nhits; i++)
+		meet_hit(m, &q->hits[i], &a->hits[i]);
+	m->refused += v->action == DO_REFUSE;
+	m->deferred += v->action == DO_DEFER;
+	m->noted += v->noted != 0;
+	m->observed += v->action != DO_ACCEPT && !v->enforced;
+	m->leases += a->lease != 0;
+	m->known += a->known;
+	m->blocked += a->blocked_us > 0;
+	m->grey_new += a->grey == GREY_NEW;
+	m->grey_early += a->grey == GREY_EARLY;
+	m->grey_passed += a->grey == GREY_PASSED;
+	m->grey_known += a->grey == GREY_KNOWN;
+	m->grey_embargo += a->grey == GREY_EMBARGO;
+	m->grey_correspondent += a->grey == GREY_CORRESPONDENT;
+	m->exempt_or_blocked += v->reason == REASON_EXEMPT || v->reason == REASON_BLOCKED;
+}
+
+/* --- both stores ---------------------------------------------------------------------------- */
+
+#define OPEN_MAX STEPS_MAX
+
+struct session {
+	uint64_t zone, redis; /* leases */
+	unsigned nkeys;
+	char keys[LEASE_RECORDS_MAX][SITE_KEY_MAX];
+};
+
+struct pair {
+	struct site site; /* only for keys and members */
+	struct bench bench; /* Redis */
+	redisContext *c; /* beside it, for what only a test does */
+	struct zone *zone;
+	struct store *in_zone;
+	int64_t now_us;
+	bool later; /* the changed limits are in force */
+	int64_t told_us; /* to wait, in the last answer */
+	unsigned nopen;
+	struct session open[OPEN_MAX];
+	unsigned long asked;
+	struct met met;
+};
+
+/* For good: a Redis that does not answer is no test. */
+static void
+command(struct pair *p, const char *format, ...)
+{
+	va_list ap;
+	redisReply *r;
+
+	va_start(ap, format);
+	r = redisvCommand(p->c, format, ap);
+	va_end(ap);
+	if (r == NULL || r->type == REDIS_REPLY_ERROR) {
+		fprintf(stderr, "%s: %s\n", format, r != NULL ? r->str : p->c->errstr);
+		exit(99);
+	}
+	freeReplyObject(r);
+}
+
+static void
+pair_open(struct pair *p, unsigned job)
+{
+	char url[160];
+
+	memset(p, 0, sizeof *p);
+	snprintf(url, sizeof url, "%s?db=%u", server.url, job);
+	bench_open(&p->bench, url, "", 0);
+	p->c = redisConnectUnix(server.path);
+	if (p->c == NULL || p->c->err != 0 ||
+	    !site_init(&p->site, &p->bench.options, p->bench.zone, 0, "node", NULL, NULL))
+		exit(99);
+	command(p, "SELECT %u", job);
+}
+
+static void
+pair_close(struct pair *p)
+{
+	redisFree(p->c);
+	site_clear(&p->site);
+	bench_close(&p->bench);
+}
+
+/* Both empty, at the beginning of time. */
+static void
+pair_begin(struct pair *p)
+{
+	command(p, "FLUSHDB");
+	p->zone = zone_new(4 * ZONE_SIZE_MIN, 1); /* nothing is ever pushed out */
+	p->in_zone = p->zone != NULL ? zone_store_open(p->zone, 0) : NULL;
+	if (p->in_zone == NULL)
+		exit(99);
+	p->now_us = T0;
+	p->later = false;
+	p->told_us = 0;
+}
+
+static void
+release(struct pair *p)
+{
+	struct session *s = &p->open[0];
+	char member[SITE_MEMBER_MAX];
+
+	if (p->nopen == 0)
+		return;
+	store_release(p->in_zone, s->zone);
+	store_release(p->bench.store, s->redis);
+	/* the store tells Redis some time later, from another thread; the test cannot wait */
+	site_member(&p->site, s->redis, member);
+	for (unsigned i = 0; i < s->nkeys; i++)
+		command(p, "ZREM %s %s", s->keys[i], member);
+	p->nopen--;
+	memmove(p->open, p->open + 1, p->nopen * sizeof p->open[0]);
+}
+
+static void
+pair_end(struct pair *p)
+{
+	while (p->nopen > 0)
+		release(p);
+	store_close(&p->in_zone);
+	zone_free(&p->zone);
+}
+
+static void
+remember(struct pair *p, const struct request *q, uint64_t zone, uint64_t redis)
+{
+	struct session *s = &p->open[p->nopen++];
+
+	*s = (struct session){.zone = zone, .redis = redis};
+	for (unsigned i = 0; i < q->nrecords && s->nkeys < LEASE_RECORDS_MAX; i++)
+		for (unsigned h = 0; h < q->nhits; h++)
+			if (q->hits[h].record == i && q->hits[h].limit->count == COUNT_SESSIONS) {
+				site_open_key(&p->site, q->records[i].kind, q->records[i].key,
+				    s->keys[s->nkeys++]);
+				break;
+			}
+}
+
+/* Time passes in both; open sessions are renewed, as the keeper does by Redis' clock. */
+static void
+pass_time(struct pair *p, int64_t by_us)
+{
+	char member[SITE_MEMBER_MAX];
+
+	p->now_us += by_us;
+	for (unsigned i = 0; i < p->nopen; i++)
+		for (unsigned k = 0; k < p->open[i].nkeys; k++) {
+			site_member(&p->site, p->open[i].redis, member);
+			command(p, "ZADD %s %lld %s", p->open[i].keys[k],
+			    (long long)(p->now_us + LEASE_TTL_US), member);
+		}
+}
+
+/* --- comparing ------------------------------------------------------------------------------ */
+
+#define DIFFERS(what, a, b) DIFFERS_OF("", what, a, b)
+#define DIFFERS_OF(whose, what, a, b) \
+	do { \
+		long long x = (long long)(a), y = (long long)(b); \
+		if (x != y) { \
+			snprintf(why, whylen, "%s%s: zone %lld, redis %lld", whose, what, x, y); \
+			return true; \
+		} \
+	} while (0)
+
+static bool
+answers_differ(const struct request *q, const struct answer *z, const struct answer *r, char *why,
+    size_t whylen)
+{
+	char limit[LIMIT_NAME_MAX + 40];
+
+	DIFFERS("now", z->now_us, r->now_us);
+	DIFFERS("source", z->source, r->source);
+	for (unsigned i = 0; i < q->nhits; i++) {
+		const struct hit_answer *a = &z->hits[i], *b = &r->hits[i];
+
+		snprintf(limit, sizeof limit, "limit %s times %lld, ", q->hits[i].limit->name,
+		    (long long)hit_times(&q->hits[i]));
+		DIFFERS_OF(limit, "used", a->used, b->used);
+		DIFFERS_OF(limit, "over", a->over, b->over);
+		DIFFERS_OF(limit, "skipped", a->skipped, b->skipped);
+		DIFFERS_OF(limit, "wait", a->wait_us, b->wait_us);
+	}
+	DIFFERS("known", z->known, r->known);
+	DIFFERS("blocked", z->blocked_us, r->blocked_us);
+	DIFFERS("grey", z->grey, r->grey);
+	DIFFERS("grey wait", z->grey_wait_us, r->grey_wait_us);
+	DIFFERS("charged", z->charged, r->charged);
+	DIFFERS("lease", z->lease != 0, r->lease != 0);
+	return false;
+}
+
+static bool
+verdicts_differ(const struct verdict *z, const struct verdict *r, char *why, size_t whylen)
+{
+	DIFFERS("action", z->action, r->action);
+	DIFFERS("reason", z->reason, r->reason);
+	DIFFERS("enforced", z->enforced, r->enforced);
+	DIFFERS("which limit", (intptr_t)z->limit, (intptr_t)r->limit);
+	DIFFERS("which reply", (intptr_t)z->reply, (intptr_t)r->reply);
+	DIFFERS("used=", z->used, r->used);
+	DIFFERS("of=", z->of, r->of);
+	DIFFERS("retry=", z->retry_us, r->retry_us);
+	DIFFERS("grey=", z->grey, r->grey);
+	DIFFERS("noted", z->noted, r->noted);
+	return false;
+}
+
+/* The longest that the answer says to wait. */
+static int64_t
+told_to_wait(const struct request *q, const struct answer *a)
+{
+	int64_t wait = a->grey_wait_us;
+
+	for (unsigned i = 0; i < q->nhits; i++)
+		if (a->hits[i].wait_us > wait)
+			wait = a->hits[i].wait_us;
+	return a->blocked_us > wait ? a->blocked_us : wait;
+}
+
+/* Asks both; true when they differ. */
+static bool
+ask_both(struct pair *p, const struct ruleset *r, const struct step *step, char *why, size_t whylen)
+{
+	struct facts f = who_facts(&step->who);
+	struct verdict in_zone, in_redis;
+	struct answer z, a;
+	struct request q;
+
+	if (!plan_request(r, &f, &q))
+		return false;
+	q.peek = step->what == PEEK;
+	if (step->what == TRAP && q.pool.asked)
+		q.pool.block_us = r->trap_us;
+	p->asked++;
+	if (store_ask(p->in_zone, &q, p->now_us, &z) != STORE_OK ||
+	    store_ask(p->bench.store, &q, p->now_us, &a) != STORE_OK) {
+		snprintf(why, whylen, "no answer");
+		return true;
+	}
+	p->told_us = told_to_wait(&q, &z);
+	if (z.lease != 0 && a.lease != 0 && p->nopen < OPEN_MAX)
+		remember(p, &q, z.lease, a.lease);
+	if (answers_differ(&q, &z, &a, why, whylen))
+		return true;
+	in_zone = judge(r, &f, &q, &z);
+	meet(&p->met, &q, &z, &in_zone);
+	in_redis = judge(r, &f, &q, &a);
+	return verdicts_differ(&in_zone, &in_redis, why, whylen);
+}
+
+/* Runs it; the number of the step that differs, or -1. */
+static int
+sequence_run(struct pair *p, const struct sequence *s, char *why, size_t whylen)
+{
+	struct ruleset now, later;
+	int failed = -1;
+
+	rules_build(&s->rules, &now, &later);
+	pair_begin(p);
+	for (unsigned i = 0; failed < 0 && i < s->n; i++) {
+		const struct step *step = &s->steps[i];
+
+		switch (step->what) {
+		case ASK:
+		case PEEK:
+		case TRAP:
+			if (ask_both(p, p->later ? &later : &now, step, why, whylen))
+				failed = (int)i;
+			break;
+		case RELEASE:
+			release(p);
+			break;
+		case CLOCK:
+			pass_time(p, step->by_us + (step->wait ? p->told_us : 0));
+			break;
+		case CHANGE:
+			p->later = !p->later;
+			break;
+		}
+	}
+	pair_end(p);
+	ruleset_deinit(&now);
+	ruleset_deinit(&later);
+	return failed;
+}
+
+/* --- a sequence that fails ------------------------------------------------------------------ */
+
+/* Leaves out whatever is not needed to fail. */
+static void
+sequence_shrink(struct pair *p, struct sequence *s)
+{
+	char why[160];
+	bool shorter = true;
+
+	while (shorter) {
+		shorter = false;
+		for (unsigned i = s->n; i-- > 0;) {
+			struct sequence less = *s;
+
+			less.n--;
+			memmove(less.steps + i, less.steps + i + 1,
+			    (less.n - i) * sizeof less.steps[0]);
+			if (sequence_run(p, &less, why, sizeof why) >= 0) {
+				*s = less;
+				shorter = true;
+			}
+		}
+		for (unsigned i = 0; i < s->rules.nlimits; i++) {
+			struct sequence less = *s;
+
+			less.rules.off[i] = true;
+			if (!s->rules.off[i] && sequence_run(p, &less, why, sizeof why) >= 0) {
+				*s = less;
+				shorter = true;
+			}
+		}
+	}
+}
+
+static void
+complain(struct pair *p, struct sequence *s, uint64_t seed, uint64_t number)
+{
+	char why[160] = "";
+	int step;
+
+	sequence_shrink(p, s);
+	step = sequence_run(p, s, why, sizeof why);
+	fprintf(stderr, "sequence %llu of seed %llu: the stores differ at step %d: %s\n",
+	    (unsigned long long)number, (unsigned long long)seed, step, why);
+	sequence_print(s, stderr);
+}
+
+/* --- the run -------------------------------------------------------------------------------- */
+
+static uint64_t
+from_environment(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+	uint64_t n = otherwise;
+
+	if (text != NULL && strcmp(text, "random") == 0) {
+		if (getrandom(&n, 4, 0) != 4)
+			exit(99);
+		return n & UINT32_MAX;
+	}
+	return text != NULL && *text != '\0' ? strtoull(text, NULL, 10) : otherwise;
+}
+
+struct totals {
+	unsigned long sequences, asked;
+	struct met met;
+};
+
+static void
+totals_add(struct totals *to, const struct totals *t)
+{
+#define MET_ADD(name) to->met.name += t->met.name;
+	MET(MET_ADD)
+	to->sequences += t->sequences;
+	to->asked += t->asked;
+}
+
+/* Prints it; false when something was never met. */
+static bool
+totals_print(const struct totals *t)
+{
+	unsigned column = 0;
+	bool all = true;
+
+#define MET_PRINT(name) \
+	print_message("%s%s=%lu", column++ % 6 == 0 ? "\n  " : " ", #name, t->met.name); \
+	all = all && t->met.name > 0;
+	MET(MET_PRINT)
+	print_message("\n");
+	return all;
+}
+
+/* Every jobs-th sequence; true when none fails. */
+static bool
+run_job(uint64_t seed, uint64_t from, uint64_t to, unsigned job, unsigned jobs, struct totals *t)
+{
+	struct sequence s;
+	struct pair p;
+	char why[160];
+	bool ok = true;
+
+	pair_open(&p, job);
+	for (uint64_t i = from + job; ok && i < to; i += jobs) {
+		struct rng r = rng_of(seed, i);
+
+		sequence_make(&r, &s);
+		if (sequence_run(&p, &s, why, sizeof why) >= 0) {
+			complain(&p, &s, seed, i);
+			ok = false;
+		}
+		t->sequences++;
+	}
+	t->asked = p.asked;
+	t->met = p.met;
+	pair_close(&p);
+	return ok;
+}
+
+static void
+two_stores(void **state)
+{
+	uint64_t seed = from_environment("WEIR_SEED", 1);
+	uint64_t from = from_environment("WEIR_ONLY", 0);
+	uint64_t to =
+	    getenv("WEIR_ONLY") != NULL ? from + 1 : from_environment("WEIR_SEQUENCES", SEQUENCES);
+	unsigned jobs = (unsigned)from_environment("WEIR_JOBS", JOBS), failed = 0;
+	struct totals *t =
+	    mmap(NULL, sizeof *t * 64, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int64_t start = mono_us();
+	pid_t parent = getpid();
+	bool met_all;
+
+	(void)state;
+	assert_true(t != MAP_FAILED);
+	jobs = jobs < 1 ? 1 : jobs > 15 ? 15 : jobs; /* Redis has 16 databases */
+	fflush(NULL);
+	for (unsigned i = 0; i < jobs; i++) {
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (getppid() != parent)
+				_exit(99);
+			_exit(run_job(seed, from, to, i, jobs, &t[i]) ? 0 : 1);
+		}
+	}
+	for (unsigned i = 0; i < jobs; i++) {
+		int status = 0;
+
+		/* the server is a child, too; it is not expected to end */
+		assert_true(wait(&status) > 0);
+		failed += status != 0;
+	}
+	for (unsigned i = 1; i < jobs; i++)
+		totals_add(&t[0], &t[i]);
+	print_message("seed %llu: %lu sequences, %lu questions to both, %.1f s",
+	    (unsigned long long)seed, t[0].sequences, t[0].asked,
+	    (double)(mono_us() - start) / 1e6);
+	met_all = totals_print(&t[0]);
+	assert_int_equal(failed, 0);
+	assert_true(met_all || t[0].sequences < 10000);
+	munmap(t, sizeof *t * 64);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(two_stores)};
+
+	return redis_fixture_tests(&server, "two stores", tests, 1);
+}
