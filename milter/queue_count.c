@@ -23,9 +23,11 @@
 /* hash_queue_depth is 1; 16 would be mad, and a loop of mounts is worse. */
 #define DEPTH_MAX 4
 #define EVERY_US USEC_PER_SEC
-/* A count that takes longer than we can tell is followed by so many times that as rest. */
+/* A count that takes longer than we can tell is followed by so many times that as rest, within
+ * reason. */
 #define TELL_US (250 * USEC_PER_MSEC)
 #define REST 20
+#define REST_MAX_US (10 * USEC_PER_SEC)
 
 /* --- counting ---------------------------------------------------------------------------------- */
 
@@ -224,10 +226,13 @@ static bool
 finish(struct queue_count *q, int64_t now)
 {
 	int64_t took = now - q->started_us, n;
+	int64_t rest = took > TELL_US ? (took - TELL_US) * REST : 0;
 
 	close(q->fd);
 	q->pid = 0;
-	q->due_us = took < TELL_US ? q->started_us + EVERY_US : now + (took - TELL_US) * REST;
+	if (took + rest < EVERY_US)
+		rest = EVERY_US - took;
+	q->due_us = now + (rest < REST_MAX_US ? rest : REST_MAX_US);
 	if (q->killed)
 		return false;
 	q->text[q->len] = '\0';
