@@ -131,7 +131,7 @@ rules_load(struct ctl *c, struct rules *r)
 		r->store = redis_store_open(&o, r->zone, 0, "weirctl", on_notice, NULL);
 	if (r->store == NULL)
 		ctl_die(CTL_REFUSED, "out of memory");
-	if (store_load(r->store, 0, "", &r->overlay) != STORE_OK)
+	if (store_load(r->store, 0, NULL, &r->overlay) != STORE_OK)
 		ctl_die(CTL_REFUSED, "the limits in redis cannot be read");
 	r->ignored = json_array();
 	if (!ruleset_overlay(&c->conf.rules, &r->overlay, clock_real_us(), &r->set, on_reject, &k))

@@ -16,6 +16,15 @@ _weirctl_reply()
 	COMPREPLY=($(compgen -W "$1" -- "$2"))
 }
 
+# Words that go on without a blank.
+_weirctl_who()
+{
+	_weirctl_reply "$1" "$2"
+	case ${COMPREPLY[0]-} in
+	*: | *=) compopt -o nospace 2>/dev/null || : ;;
+	esac
+}
+
 # What may stand behind KEY=.
 _weirctl_values()
 {
@@ -80,8 +89,8 @@ _weirctl()
 				_weirctl_reply '-c -r -j -m -y -h -V --json --yes --help --version' \
 				    "$current"
 			else
-				_weirctl_reply 'limit override exempt block unlist lists why top status
-				    clear drain greylist' "$current"
+				_weirctl_reply 'limit override exempt block trap unlist lists import why
+				    top status clear drain greylist' "$current"
 			fi
 			;;
 		esac
@@ -99,16 +108,31 @@ _weirctl()
 	override:2) ;;
 	override:3) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
 	override:*) _weirctl_words "$current" "$previous" "$before" ;;
-	exempt:2 | block:2) _weirctl_reply for "$current" ;;
-	exempt:3 | block:3) _weirctl_reply '30m 2h 1d 1w' "$current" ;;
+	exempt:1) _weirctl_who 'user: name:' "$current" ;;
+	block:1) _weirctl_who 'user:' "$current" ;;
+	exempt:2 | block:2 | trap:2) _weirctl_reply for "$current" ;;
+	exempt:3 | block:3 | trap:3) _weirctl_reply '30m 2h 1d 1w' "$current" ;;
 	drain:1) _weirctl_reply "all $(_weirctl_ask node status)" "$current" ;;
 	drain:2) _weirctl_reply 'on off' "$current" ;;
 	drain:3) _weirctl_reply 'for -w' "$current" ;;
 	drain:4) [[ $previous != for ]] || _weirctl_reply '30m 2h 1d' "$current" ;;
 	drain:5) _weirctl_reply -w "$current" ;;
 	unlist:1) _weirctl_reply "$(_weirctl_ask who lists)" "$current" ;;
-	why:[2468]) _weirctl_reply 'sender recipient user' "$current" ;;
-	greylist:1) _weirctl_reply 'list pass forget' "$current" ;;
+	import:1) _weirctl_reply 'postgrey-clients postgrey-recipients milter-greylist' "$current" ;;
+	import:2) COMPREPLY=($(compgen -f -- "$current")) ;;
+	import:*) _weirctl_reply '-n for' "$current" ;;
+	why:*)
+		((${#words[@]} % 2 == 1)) ||
+		    _weirctl_reply 'name sender recipient user helo' "$current"
+		;;
+	greylist:1) _weirctl_reply 'list pass forget on off' "$current" ;;
+	greylist:2) [[ ${words[1]} != off ]] || _weirctl_who 'user: name: sender: recipient:' "$current" ;;
+	greylist:3)
+		case ${words[1]} in
+		on) _weirctl_who 'delay= for' "$current" ;;
+		off) _weirctl_reply for "$current" ;;
+		esac
+		;;
 	top:*)
 		case $previous in
 		by) _weirctl_reply 'refused connections messages recipients' "$current" ;;

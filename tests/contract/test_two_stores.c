@@ -67,49 +67,62 @@ struct step {
 	int64_t by_us;
 };
 
+/* Redis forgets by a clock that no test can move; what it would have forgotten, the test takes
+ * away. That is exact where time only goes on and rules stay. Otherwise a record may have been
+ * written when its life was shorter, or may be as old as nobody can say. */
+enum kind {
+	AGES, /* time goes on, by as much as it likes; Redis forgets */
+	GOES_BACK, /* and back; nothing is forgotten, and no client has limits of its own */
+	CHANGES /* a little to and fro, while limits change */
+};
+
 struct sequence {
+	enum kind kind;
 	struct rules rules;
 	unsigned n;
 	struct step steps[STEPS_MAX];
 };
 
-/* Rules that change carry levels along for which a record's life was not made: it is an hour at
- * least, and what is older is forgotten by Redis, whose own clock we do not move. */
 static struct step
-clock_step(struct rng *r, bool changes)
+clock_step(struct rng *r, enum kind kind)
 {
 	static const int64_t often[] = {0, 1, -1, 1000, 999999, SEC, 10 * SEC - 1, MINUTE,
 	    5 * MINUTE, 11 * MINUTE, -SEC, -MINUTE};
-	static const int64_t seldom[] = {
-	    HOUR, 2 * HOUR, HOUR - 1, DAY, 2 * DAY, 4 * DAY, 36 * DAY, 80 * DAY, -HOUR, -DAY};
-	struct step s = {.what = CLOCK, .wait = !changes && rng_percent(r, 40)};
+	static const int64_t seldom[] = {HOUR + MINUTE, 2 * HOUR, 50 * MINUTE, DAY - MINUTE,
+	    2 * DAY, 3 * DAY, 6 * DAY, 30 * DAY, 36 * DAY, 80 * DAY, -HOUR, -DAY};
+	struct step s = {.what = CLOCK, .wait = kind != CHANGES && rng_percent(r, 40)};
 
 	if (s.wait)
 		s.by_us = (int64_t)rng_below(r, 3) - 1;
-	else if (changes || rng_percent(r, 60))
+	else if (kind == CHANGES || rng_percent(r, 60))
 		s.by_us = often[rng_below(r, sizeof often / sizeof often[0])];
 	else if (rng_percent(r, 70))
 		s.by_us = seldom[rng_below(r, sizeof seldom / sizeof seldom[0])];
 	else
 		s.by_us = (int64_t)(rng_next(r) % (uint64_t)(3 * HOUR));
+	if (kind == AGES && s.by_us < 0 && !s.wait)
+		s.by_us = -s.by_us;
 	return s;
 }
 
 static void
 sequence_make(struct rng *r, struct sequence *s)
 {
-	bool changes = rng_percent(r, 20);
+	static const enum kind kinds[] = {AGES, AGES, GOES_BACK, CHANGES};
 	unsigned variety = 1 + rng_below(r, 4);
 	unsigned length = 4 + rng_below(r, rng_percent(r, 80) ? 8 : STEPS_MAX - 3);
 
-	rules_make(r, changes, &s->rules);
+	s->kind = kinds[rng_below(r, sizeof kinds / sizeof kinds[0])];
+	rules_make(r, s->kind == CHANGES, &s->rules);
+	if (s->kind == GOES_BACK)
+		s->rules.nentries[SECTION_OVERRIDES] = 0;
 	for (s->n = 0; s->n < length; s->n++) {
 		struct step *step = &s->steps[s->n];
 		unsigned dice = rng_below(r, 100);
 
 		*step = (struct step){.what = ASK};
 		if (dice < 20) {
-			*step = clock_step(r, changes);
+			*step = clock_step(r, s->kind);
 			continue;
 		}
 		if (dice < 26)
@@ -118,7 +131,7 @@ sequence_make(struct rng *r, struct sequence *s)
 			step->what = PEEK;
 		else if (dice < 34)
 			step->what = TRAP;
-		else if (dice < 40 && changes)
+		else if (dice < 40 && s->kind == CHANGES)
 			step->what = CHANGE;
 		else if (dice < 65 && s->n > 0 && step[-1].what == ASK) {
 			*step = step[-1]; /* again, as who is over a limit does */
@@ -153,10 +166,13 @@ sequence_print(const struct sequence *s, FILE *out)
 /* Of a generator that never gets anywhere both stores would say the same. */
 #define MET(X) \
 	X(refused) \
-	X(deferred) X(noted) X(rate_over) X(quota_over) X(sessions_over) X(strict_over) \
-	    X(probe_over) X(note_over) X(rung_over) X(skipped) X(leases) X(known) X(blocked) \
-		X(grey_new) X(grey_early) X(grey_passed) X(grey_known) X(grey_embargo) \
-		    X(grey_correspondent) X(observed) X(exempt_or_blocked)
+	X(deferred) \
+	X(noted) \
+	X(rate_over) \
+	X(quota_over) \
+	X(sessions_over) X(strict_over) X(probe_over) X(note_over) X(rung_over) X(skipped) \
+	    X(leases) X(known) X(blocked) X(grey_new) X(grey_early) X(grey_passed) X(grey_known) \
+		X(grey_embargo) X(grey_correspondent) X(observed) X(exempt_or_blocked)
 #define MET_FIELD(name) unsigned long name;
 struct met {
 	MET(MET_FIELD)
@@ -214,7 +230,9 @@ struct pair {
 	redisContext *c; /* beside it, for what only a test does */
 	struct zone *zone;
 	struct store *in_zone;
+	int64_t opened_us; /* CLOCK_MONOTONIC */
 	int64_t now_us;
+	int64_t aged_us; /* when Redis' keys were made to be older */
 	bool later; /* the changed limits are in force */
 	int64_t told_us; /* to wait, in the last answer */
 	unsigned nopen;
@@ -223,12 +241,13 @@ struct pair {
 	struct met met;
 };
 
-/* For good: a Redis that does not answer is no test. */
-static void
+/* For good: a Redis that does not answer is no test. An integer, or 0. */
+static long long
 command(struct pair *p, const char *format, ...)
 {
 	va_list ap;
 	redisReply *r;
+	long long n;
 
 	va_start(ap, format);
 	r = redisvCommand(p->c, format, ap);
@@ -237,7 +256,9 @@ command(struct pair *p, const char *format, ...)
 		fprintf(stderr, "%s: %s\n", format, r != NULL ? r->str : p->c->errstr);
 		exit(99);
 	}
+	n = r->type == REDIS_REPLY_INTEGER ? r->integer : 0;
 	freeReplyObject(r);
+	return n;
 }
 
 static void
@@ -246,6 +267,7 @@ pair_open(struct pair *p, unsigned job)
 	char url[160];
 
 	memset(p, 0, sizeof *p);
+	p->opened_us = mono_us();
 	snprintf(url, sizeof url, "%s?db=%u", server.url, job);
 	bench_open(&p->bench, url, "", 0);
 	p->c = redisConnectUnix(server.path);
@@ -263,6 +285,22 @@ pair_close(struct pair *p)
 	bench_close(&p->bench);
 }
 
+/* The keeper renews open sessions by Redis' clock, and might do so between a release and ours:
+ * none lives long enough for that. */
+static void
+pair_refresh(struct pair *p, unsigned job)
+{
+	struct met met = p->met;
+	unsigned long asked = p->asked;
+
+	if (mono_us() - p->opened_us < LEASE_TTL_US / 3 - 10 * SEC)
+		return;
+	pair_close(p);
+	pair_open(p, job);
+	p->met = met;
+	p->asked = asked;
+}
+
 /* Both empty, at the beginning of time. */
 static void
 pair_begin(struct pair *p)
@@ -272,7 +310,7 @@ pair_begin(struct pair *p)
 	p->in_zone = p->zone != NULL ? zone_store_open(p->zone, 0) : NULL;
 	if (p->in_zone == NULL)
 		exit(99);
-	p->now_us = T0;
+	p->now_us = p->aged_us = T0;
 	p->later = false;
 	p->told_us = 0;
 }
@@ -319,19 +357,44 @@ remember(struct pair *p, const struct request *q, uint64_t zone, uint64_t redis)
 			}
 }
 
-/* Time passes in both; open sessions are renewed, as the keeper does by Redis' clock. */
-static void
-pass_time(struct pair *p, int64_t by_us)
+/* What Redis does by its own clock: it forgets keys. 1: one is so near its end that nobody can
+ * tell, as some of Redis' own time has passed, too. */
+#define UNSURE_MS "2000"
+static const char forget[] =
+    "local unsure = 0 "
+    "for _, k in ipairs(redis.call('KEYS', '*')) do "
+    "  local ttl = redis.call('PTTL', k) "
+    "  if ttl >= 0 and not string.find(k, '^weir:open:') then "
+    "    local left = ttl - ARGV[1] "
+    "    if math.abs(left) < " UNSURE_MS " then unsure = 1 end "
+    "    if left > 0 then redis.call('PEXPIRE', k, left) else redis.call('DEL', k) end "
+    "  end "
+    "end "
+    "return unsure";
+
+/* Time passes in both; open sessions are renewed, as the keeper does by Redis' clock. False:
+ * whether Redis still knows a key is a matter of chance. */
+static bool
+pass_time(struct pair *p, bool ages, int64_t by_us)
 {
 	char member[SITE_MEMBER_MAX];
+	bool sure = true;
 
+	if (ages && by_us < 0)
+		by_us = 0;
 	p->now_us += by_us;
+	if (ages && p->now_us - p->aged_us >= SEC) {
+		sure = command(p, "EVAL %s 0 %lld", forget,
+			   (long long)((p->now_us - p->aged_us) / 1000)) == 0;
+		p->aged_us = p->now_us;
+	}
 	for (unsigned i = 0; i < p->nopen; i++)
 		for (unsigned k = 0; k < p->open[i].nkeys; k++) {
 			site_member(&p->site, p->open[i].redis, member);
 			command(p, "ZADD %s %lld %s", p->open[i].keys[k],
 			    (long long)(p->now_us + LEASE_TTL_US), member);
 		}
+	return sure;
 }
 
 /* --- comparing ------------------------------------------------------------------------------ */
@@ -437,11 +500,12 @@ static int
 sequence_run(struct pair *p, const struct sequence *s, char *why, size_t whylen)
 {
 	struct ruleset now, later;
+	bool sure = true;
 	int failed = -1;
 
 	rules_build(&s->rules, &now, &later);
 	pair_begin(p);
-	for (unsigned i = 0; failed < 0 && i < s->n; i++) {
+	for (unsigned i = 0; failed < 0 && sure && i < s->n; i++) {
 		const struct step *step = &s->steps[i];
 
 		switch (step->what) {
@@ -455,7 +519,8 @@ sequence_run(struct pair *p, const struct sequence *s, char *why, size_t whylen)
 			release(p);
 			break;
 		case CLOCK:
-			pass_time(p, step->by_us + (step->wait ? p->told_us : 0));
+			sure = pass_time(
+			    p, s->kind == AGES, step->by_us + (step->wait ? p->told_us : 0));
 			break;
 		case CHANGE:
 			p->later = !p->later;
@@ -503,7 +568,7 @@ sequence_shrink(struct pair *p, struct sequence *s)
 }
 
 static void
-complain(struct pair *p, struct sequence *s, uint64_t seed, uint64_t number)
+complain(struct pair *p, struct sequence *s, uint64_t seed, uint64_t number, const char *first)
 {
 	char why[160] = "";
 	int step;
@@ -511,7 +576,10 @@ complain(struct pair *p, struct sequence *s, uint64_t seed, uint64_t number)
 	sequence_shrink(p, s);
 	step = sequence_run(p, s, why, sizeof why);
 	fprintf(stderr, "sequence %llu of seed %llu: the stores differ at step %d: %s\n",
-	    (unsigned long long)number, (unsigned long long)seed, step, why);
+	    (unsigned long long)number, (unsigned long long)seed, step,
+	    step >= 0 ? why : "not again, but before");
+	if (step < 0)
+		fprintf(stderr, "  %s\n", first);
 	sequence_print(s, stderr);
 }
 
@@ -573,9 +641,10 @@ run_job(uint64_t seed, uint64_t from, uint64_t to, unsigned job, unsigned jobs, 
 	for (uint64_t i = from + job; ok && i < to; i += jobs) {
 		struct rng r = rng_of(seed, i);
 
+		pair_refresh(&p, job);
 		sequence_make(&r, &s);
 		if (sequence_run(&p, &s, why, sizeof why) >= 0) {
-			complain(&p, &s, seed, i);
+			complain(&p, &s, seed, i, why);
 			ok = false;
 		}
 		t->sequences++;

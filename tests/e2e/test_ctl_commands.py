@@ -187,7 +187,7 @@ def test_json(ctl):
 
 
 WRONG_USAGE = [
-    "", "drain", "limits", "limit set", "limit set connections", "limit unset",
+    "", "drain all", "drain all maybe", "limits", "limit set", "limit set connections", "limit unset",
     "limit history 5", "limit rollback", "limit rollback x", "limit rollback -1", "limit list x",
     "limit set connections burst", "override", "override set 192.0.2.1 connections",
     "override unset 192.0.2.1 connections burst=1", "exempt", "exempt 192.0.2.1 for",
@@ -269,8 +269,8 @@ def test_on_a_terminal(redis, ctl):
 # --- completion ------------------------------------------------------------------------------------
 
 COMPLETED = [
-    (["weirctl", ""], {"limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                       "status", "clear", "greylist"}),
+    (["weirctl", ""], {"limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
+                       "why", "top", "status", "clear", "drain", "greylist"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
     (["weirctl", "limit", ""], {"list", "set", "unset", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),
@@ -281,10 +281,16 @@ COMPLETED = [
     (["weirctl", "limit", "set", "connections", "burst=5", "f"], {"for"}),
     (["weirctl", "override", ""], {"set"}),
     (["weirctl", "override", "set", "192.0.2.1", "re"], {"recipients"}),
-    (["weirctl", "why", "192.0.2.1", ""], {"sender", "recipient", "user"}),
+    (["weirctl", "why", "192.0.2.1", ""], {"name", "sender", "recipient", "user", "helo"}),
+    (["weirctl", "why", "192.0.2.1", "name", ""], set()),
+    (["weirctl", "exempt", ""], {"user:", "name:"}), (["weirctl", "trap", "a@b", ""], {"for"}),
+    (["weirctl", "import", "post"], {"postgrey-clients", "postgrey-recipients"}),
+    (["weirctl", "import", "milter-greylist", "x", ""], {"-n", "for"}),
+    (["weirctl", "greylist", "off", "s"], {"sender:"}), (["weirctl", "greylist", "on", ""], set()),
+    (["weirctl", "greylist", "on", "a@b", ""], {"delay=", "for"}),
     (["weirctl", "top", ""], {"by", "-n"}), (["weirctl", "top", "by", "re"],
                                              {"refused", "recipients"}),
-    (["weirctl", "greylist", ""], {"list", "pass", "forget"}),
+    (["weirctl", "greylist", ""], {"list", "pass", "forget", "on", "off"}),
     (["weirctl", "unlist", ""], {"203.0.113.9", "user:joe"}),
 ]
 

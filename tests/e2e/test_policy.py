@@ -69,10 +69,10 @@ def test_quota(mta, store, weir, sources, count, stage, taken):
     for fields in lines:
         assert 3590 <= int(fields["retry"].rstrip("s")) <= 3600
     if store:
-        times = store.hash(key_of(source))["mine"].split()
+        times = store.hash(key_of(source))["mine:quota"].split()
         assert times[1::2] == ["1", "1", "1"]
         # the first is an hour old: one gets in, and not two
-        store.cmd("HSET", key_of(source), "mine", " ".join(
+        store.cmd("HSET", key_of(source), "mine:quota", " ".join(
             [str(int(times[0]) - HOUR_US), *times[1:]]))
         outlive_memory()
         assert [visit(mta, source) for _ in range(2)] == ["ok", outcome]
@@ -373,7 +373,7 @@ def test_retries_cost_nothing(mta, store, weir, sources):
     if store:
         for name in ("messages-address", "recipients-address"):
             assert level(store, key_of(source), name) == 1
-        assert store.hash("weir:all:{all}")["messages-all"].split()[1::2] == ["1"]
+        assert store.hash("weir:all:{all}")["messages-all:quota"].split()[1::2] == ["1"]
 
 
 # --- all of it, observed -----------------------------------------------------------
@@ -422,7 +422,7 @@ def test_observed(mta, store, weir, sources):
     assert not [line for line in milter.log("action=(refuse|defer)") if "observe" not in line]
     if store:
         fields = store.hash(key_of(client))
-        assert fields["messages"].split()[1::2] == ["1"]
+        assert fields["messages:quota"].split()[1::2] == ["1"]
         fields = store.hash(key_of(guesser))
         assert fields["rejected"] == "6" and level(store, key_of(guesser),
                                                    "rejected-recipients") == 2

@@ -180,7 +180,7 @@ check_commands(const struct request *q, const struct redis_options *o)
 	for (int text = 0; text < 2; text++) {
 		cmd = ask_command(&s, &names, text == 1, q, 0, (uint64_t)text, &len);
 		check_command(cmd, len);
-		cmd = ask_load_command(&s, &names, text == 1, text == 1 ? "7" : "", &len);
+		cmd = ask_load_command(&s, &names, text == 1, NULL, &len);
 		check_command(cmd, len);
 		cmd = ask_publish_command(&s, text == 1, pairs, 1, &len);
 		check_command(cmd, len);
