@@ -40,18 +40,6 @@ keys_each(struct ctl *c, const char *name,
 }
 
 static void
-pool_text(const char *record_key, size_t len, char out[RECORD_KEY_MAX])
-{
-	const char *colon = memchr(record_key, '}', len);
-
-	if (colon != NULL && (size_t)(colon - record_key) + 2 < len && colon[1] == ':')
-		snprintf(out, RECORD_KEY_MAX, "%.*s", (int)(len - (size_t)(colon - record_key) - 2),
-		    colon + 2);
-	else
-		snprintf(out, RECORD_KEY_MAX, "%.*s", (int)(len > 2 ? len - 2 : 0), record_key + 1);
-}
-
-static void
 add_waiting(struct ctl *c, const char *key, const char *rest, void *ctx)
 {
 	json_t *waiting = json_object_get(ctx, "waiting");
@@ -69,7 +57,8 @@ add_waiting(struct ctl *c, const char *key, const char *rest, void *ctx)
 	if (r->type == REDIS_REPLY_STRING)
 		(void)sscanf(r->str, "%lld %lld", &first, &tries);
 	freeReplyObject(r);
-	pool_text(rest, (size_t)(sender - rest), pool);
+	if (!record_who(rest, (size_t)(sender - rest), pool))
+		return;
 	snprintf(from, sizeof from, "%.*s", (int)(recipient - sender - 1), sender + 1);
 	out_safe(from, sizeof from - 1, from, sizeof from);
 	out_safe(recipient + 1, sizeof to - 1, to, sizeof to);
@@ -86,12 +75,10 @@ add_known(struct ctl *c, const char *key, const char *rest, void *ctx)
 
 	if (r == NULL)
 		return;
-	if (r->type == REDIS_REPLY_STRING) {
-		pool_text(rest, strlen(rest), pool);
+	if (r->type == REDIS_REPLY_STRING && record_who(rest, strlen(rest), pool))
 		json_array_append_new(json_object_get(ctx, "known"),
 		    json_pack("{ss sI}", "pool", pool, "last_seconds",
 			(json_int_t)(strtoll(r->str, NULL, 10) / USEC_PER_SEC)));
-	}
 	freeReplyObject(r);
 }
 
@@ -185,7 +172,7 @@ one_pool(struct ctl *c, const char *text, bool pass)
 	rules_load(c, &r);
 	plan_client_record(&r.set, PER_POOL, &who.net.base, &rec);
 	rules_free(&r);
-	pool_text(rec.key, strlen(rec.key), pool);
+	(void)record_who(rec.key, strlen(rec.key), pool);
 	snprintf(name, sizeof name, "pool:%s", rec.key);
 	ctl_key(c, name, key);
 	if (pass) {

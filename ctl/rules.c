@@ -147,6 +147,22 @@ rules_load(struct ctl *c, struct rules *r)
 }
 
 void
+rules_load_or_file(struct ctl *c, struct rules *r)
+{
+	char why[256];
+
+	if (c->conf.use_redis && ctl_redis_answers(c, why, sizeof why)) {
+		rules_load(c, r);
+		return;
+	}
+	if (c->conf.use_redis)
+		fprintf(stderr, "weirctl: note: %s; these are the limits of the file\n", why);
+	memset(r, 0, sizeof *r);
+	r->set = c->conf.rules;
+	r->ignored = json_array();
+}
+
+void
 rules_free(struct rules *r)
 {
 	store_close(&r->store);

@@ -68,6 +68,8 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 		zone_stat_add(w->zone, ZONE_REFUSED, 1);
 	if (v.reason == REASON_LOAD)
 		zone_stat_add(w->zone, ZONE_SHED, 1);
+	if (v.noted != 0)
+		zone_stat_add(w->zone, ZONE_SHADOWED, 1);
 	atomic_fetch_sub(&w->in_flight, 1);
 	snapshot_put(w->snapshots, r);
 	return next;

@@ -13,7 +13,7 @@ _weirctl_ask()
 _weirctl_reply()
 {
 	local IFS=$' \t\n'
-	COMPREPLY=($(compgen -W "$1" -- "$2"))
+	COMPREPLY=($(compgen -W "$1" -- "$2")) || :
 }
 
 # Words that go on without a blank.
@@ -29,10 +29,12 @@ _weirctl_who()
 _weirctl_values()
 {
 	case $1 in
-	count) echo connections sessions messages recipients ;;
-	per) echo address network all user sender sender-domain recipient recipient-domain helo ;;
+	count) echo connections sessions messages recipients rejected-recipients bytes ;;
+	per) echo address network pool all user sender sender-domain recipient recipient-domain helo ;;
 	action) echo refuse defer log ;;
-	enabled) echo true false ;;
+	for) echo everyone strangers known authenticated ;;
+	ladder) echo off ;;
+	enabled | strict) echo true false ;;
 	esac
 }
 
@@ -40,7 +42,7 @@ _weirctl_values()
 _weirctl_words()
 {
 	local current=$1 previous=$2 before=$3 keys
-	keys='count= per= rate= burst= max= strict= action= reply= enabled='
+	keys='count= per= for= ladder= rate= burst= quota= max= strict= action= reply= enabled='
 	if [[ $current == '=' ]]; then
 		_weirctl_reply "$(_weirctl_values "$previous")" ''
 	elif [[ $previous == '=' ]]; then
@@ -51,9 +53,43 @@ _weirctl_words()
 	elif [[ $previous == for ]]; then
 		_weirctl_reply '30m 2h 1d 1w' "$current"
 	else
-		_weirctl_reply "$keys for" "$current"
+		_weirctl_reply "$keys ${4-for}" "$current"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || :
 	fi
+}
+
+# Words of the file's section greylist.
+_weirctl_greylist()
+{
+	local current=$1 previous=$2 before=$3
+	[[ $current != '=' ]] || before=$previous previous='=' current=''
+	if [[ $previous != '=' ]]; then
+		_weirctl_reply 'enabled= delay= window= keep= reply= when-down= -l' "$current"
+		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || :
+	elif [[ $before == enabled ]]; then
+		_weirctl_reply 'true false' "$current"
+	fi
+}
+
+# LOG... [-l NAME KEY=VALUE...] [-g KEY=VALUE...]
+_weirctl_replay()
+{
+	local current=$1 previous=$2 before=$3 word last=''
+	for word in "${words[@]}"; do
+		[[ $word != -[lg] ]] || last=$word
+	done
+	case $last:$previous in
+	*:-l) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+	-l:*) _weirctl_words "$current" "$previous" "$before" '-l -g' ;;
+	-g:*) _weirctl_greylist "$current" "$previous" "$before" ;;
+	*:*)
+		if [[ $current == -* ]]; then
+			_weirctl_reply '-l -g' "$current"
+		else
+			COMPREPLY=($(compgen -f -- "$current" || :))
+		fi
+		;;
+	esac
 }
 
 _weirctl()
@@ -90,20 +126,32 @@ _weirctl()
 				    "$current"
 			else
 				_weirctl_reply 'limit override exempt block trap unlist lists import why
-				    top status clear drain greylist' "$current"
+				    top status clear drain greylist replay suggest' "$current"
 			fi
 			;;
 		esac
 		return 0
 	fi
 	case ${words[0]}:${#words[@]} in
-	limit:1) _weirctl_reply 'list set unset history rollback' "$current" ;;
+	limit:1) _weirctl_reply 'list set unset shadow history rollback' "$current" ;;
 	limit:2)
 		case ${words[1]} in
-		set | unset) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+		set | unset | shadow) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
 		esac
 		;;
-	limit:*) [[ ${words[1]} != set ]] || _weirctl_words "$current" "$previous" "$before" ;;
+	limit:3)
+		case ${words[1]} in
+		set | shadow)
+			_weirctl_words "$current" "$previous" "$before"
+			[[ ${words[1]} == set || off != "$current"* ]] || COMPREPLY+=(off)
+			;;
+		esac
+		;;
+	limit:*)
+		case ${words[1]} in
+		set | shadow) _weirctl_words "$current" "$previous" "$before" ;;
+		esac
+		;;
 	override:1) _weirctl_reply set "$current" ;;
 	override:2) ;;
 	override:3) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
@@ -133,9 +181,14 @@ _weirctl()
 		off) _weirctl_reply for "$current" ;;
 		esac
 		;;
+	replay:*) _weirctl_replay "$current" "$previous" "$before" ;;
+	suggest:*) COMPREPLY=($(compgen -f -- "$current" || :)) ;;
 	top:*)
 		case $previous in
-		by) _weirctl_reply 'refused connections messages recipients' "$current" ;;
+		by)
+			_weirctl_reply 'refused connections messages recipients
+			    rejected-recipients bytes' "$current"
+			;;
 		-n) ;;
 		*) _weirctl_reply 'by -n' "$current" ;;
 		esac

@@ -182,7 +182,8 @@ int64_t zone_neighbours_share(struct zone *z, int64_t now_us);
 enum zone_counter {
 	ZONE_DECISIONS, /* verdicts */
 	ZONE_REFUSED, /* of these not accepted */
-	ZONE_SHED, /* of these for the host's load */
+	ZONE_SHADOWED, /* of these exceeded a limit with action=log */
+	ZONE_SHED, /* of those refused, for the host's load */
 	ZONE_REDIS_LOST, /* the breaker opened */
 	ZONE_REDIS_LOST_AT, /* ... last, microseconds since 1970 */
 	ZONE_COUNTERS

@@ -57,7 +57,7 @@ struct word {
 };
 
 /* Figures are small, so that limits are reached, and some do not divide evenly. */
-static const struct word limit_words[] = {
+static const struct word limit_words_table[] = {
     {"count", 100,
 	{"connections", "sessions", "messages", "recipients", "rejected-recipients", "bytes"}},
     {"per", 80,
@@ -65,7 +65,7 @@ static const struct word limit_words[] = {
 	    "recipient-domain", "helo"}},
     {"rate", 70, {"1/1s", "3/10s", "60/1m", "7/11m", "100/1h", "2/1d", "5k/1h"}},
     {"burst", 50, {"1", "2", "3", "5", "7", "10k"}},
-    {"quota", 30, {"1/10s", "3/1m", "5/1h", "45/1h", "7/1d", "10k/1h"}},
+    {"quota", 30, {"1/10s", "3/1m", "5/1h", "40/1m", "45/1h", "7/1d", "10k/1h"}},
     {"max", 30, {"1", "2", "3"}},
     {"for", 40,
 	{"everyone", "strangers", "known", "authenticated", "\"192.0.2.0/24 2001:db8::/32\""}},
@@ -127,8 +127,8 @@ static void
 any_words(struct rng *r, const char *first, char text[RULES_TEXT_MAX])
 {
 	text[0] = '\0';
-	add_word(text, limit_words[0].key, first);
-	for (const struct word *w = limit_words + 1; w->key != NULL; w++)
+	add_word(text, limit_words_table[0].key, first);
+	for (const struct word *w = limit_words_table + 1; w->key != NULL; w++)
 		if (rng_percent(r, w->percent))
 			add_word(text, w->key, value_of(r, w));
 }
@@ -137,7 +137,7 @@ static void
 other_words(struct rng *r, char text[RULES_TEXT_MAX])
 {
 	text[0] = '\0';
-	for (const struct word *w = limit_words; w->key != NULL; w++)
+	for (const struct word *w = limit_words_table; w->key != NULL; w++)
 		for (size_t i = 0; changeable[i] != NULL; i++)
 			if (strcmp(changeable[i], w->key) == 0 && rng_percent(r, 35))
 				add_word(text, w->key, value_of(r, w));
@@ -285,7 +285,7 @@ make_settings(struct rng *r, struct rules *out)
 static void
 make_limit(struct rng *r, struct rules *out, struct ruleset *file)
 {
-	const char *count = value_of(r, &limit_words[0]);
+	const char *count = value_of(r, &limit_words_table[0]);
 	unsigned n = out->nlimits++, tries = 0;
 
 	/* one letter, so that a field of Redis holds little else */

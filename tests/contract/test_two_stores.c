@@ -109,8 +109,11 @@ static void
 sequence_make(struct rng *r, struct sequence *s)
 {
 	static const enum kind kinds[] = {AGES, AGES, GOES_BACK, CHANGES};
+	const struct step *last = NULL;
 	unsigned variety = 1 + rng_below(r, 4);
-	unsigned length = 4 + rng_below(r, rng_percent(r, 80) ? 8 : STEPS_MAX - 3);
+	/* one who tries again and again fills what others only touch */
+	bool insists = rng_percent(r, 15);
+	unsigned length = 4 + rng_below(r, !insists && rng_percent(r, 80) ? 8 : STEPS_MAX - 3);
 
 	s->kind = kinds[rng_below(r, sizeof kinds / sizeof kinds[0])];
 	rules_make(r, s->kind == CHANGES, &s->rules);
@@ -133,11 +136,11 @@ sequence_make(struct rng *r, struct sequence *s)
 			step->what = TRAP;
 		else if (dice < 40 && s->kind == CHANGES)
 			step->what = CHANGE;
-		else if (dice < 65 && s->n > 0 && step[-1].what == ASK) {
-			*step = step[-1]; /* again, as who is over a limit does */
-			continue;
-		}
 		step->who = who_make(r, variety);
+		if (step->what <= TRAP && last != NULL && (insists || dice > 70))
+			step->who = last->who; /* again, as who is over a limit does */
+		if (step->what == ASK)
+			last = step;
 	}
 }
 
@@ -170,9 +173,10 @@ sequence_print(const struct sequence *s, FILE *out)
 	X(noted) \
 	X(rate_over) \
 	X(quota_over) \
-	X(sessions_over) X(strict_over) X(probe_over) X(note_over) X(rung_over) X(skipped) \
-	    X(leases) X(known) X(blocked) X(grey_new) X(grey_early) X(grey_passed) X(grey_known) \
-		X(grey_embargo) X(grey_correspondent) X(observed) X(exempt_or_blocked)
+	X(sessions_over) \
+	X(strict_over) X(probe_over) X(note_over) X(rung_over) X(skipped) X(leases) X(known) \
+	    X(blocked) X(grey_new) X(grey_early) X(grey_passed) X(grey_known) X(grey_embargo) \
+		X(grey_correspondent) X(observed) X(exempt_or_blocked)
 #define MET_FIELD(name) unsigned long name;
 struct met {
 	MET(MET_FIELD)

@@ -29,7 +29,7 @@ LOOKS = ["limit", "limit list", "why 203.0.113.77", "limit history", "lists", f"
 CHANGES = ["limit set connections burst=9", "limit set recipients burst=400 for 2h",
            f"override set {CLIENT} connections burst=90", f"exempt {CLIENT}",
            f"unlist {CLIENT}", "block 203.0.113.0/24", "limit unset recipients",
-           "limit rollback 1", f"greylist pass {CLIENT}", f"greylist forget {CLIENT}",
+           "limit shadow connections burst=3 for 1h", "limit rollback 1", f"greylist pass {CLIENT}", f"greylist forget {CLIENT}",
            f"clear {CLIENT}"]
 
 
