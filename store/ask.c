@@ -478,6 +478,7 @@ ask_neighbours_command(
 	arg_text(&a, s->node);
 	arg_number(&a, above);
 	arg_number(&a, NEIGHBOUR_LIFE_US / USEC_PER_MSEC);
+	arg_number(&a, NEIGHBOUR_ABOVE);
 	return arg_end(&a, len);
 }
 

@@ -82,6 +82,8 @@ store_publish(struct store *s, const char *const *pairs, unsigned n)
 
 /* Who has not been heard of for so long is no neighbour. */
 #define NEIGHBOUR_LIFE_US PUBLISH_LIFE_US
+/* Added to the score of one that asks for a load level, in PREFIX:nodes. */
+#define NEIGHBOUR_ABOVE INT64_C(100000000000000)
 
 /* Tells the other weir-milters whether this one asks for a load level by itself, and counts those
  * that do among all, itself included. False: there are none to ask, or no answer. */

@@ -2,14 +2,14 @@
 -- and counts who does.
 --
 -- KEYS  PREFIX:nodes
--- ARGV  node; 1 = it asks for a level, 0 = it does not; who is silent for so long (ms) is gone
+-- ARGV  node; 1 = it asks for a level, 0 = it does not; who is silent for so long (ms) is gone;
+--       ABOVE
 -- Returns {nodes that ask, nodes in all}.
 --
 -- A sorted set: member NODE, score when it was last heard of, in milliseconds, and ABOVE more if
 -- it asks. So one member a node tells both, and both are counted by ranges, however many there are.
 
-local ABOVE = 100000000000000
-local key, life = KEYS[1], tonumber(ARGV[3])
+local key, life, ABOVE = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 

@@ -88,7 +88,7 @@ redis_ms(long long more)
 	return ms;
 }
 
-#define ABOVE 100000000000000
+#define ABOVE NEIGHBOUR_ABOVE
 
 static void
 stale(void **state)

@@ -446,6 +446,9 @@ def test_neighbours(weir, redis):
         (n["load_level"], n["load_own"], n["load_signal"])
         for n in ctl.json("status")["nodes"] if n["load_level"] > 0)
         == [(1, 0, "neighbours"), (1, 1, "queue"), (1, 1, "queue")], 5)
+    assert ctl.json("why", "192.0.2.1")["busy"] == 2
+    assert "2 weir-milters are just now too busy for strangers" in \
+        " ".join(ctl("why", "192.0.2.1").out.split())
     text = ctl("status").out
     assert len(re.findall(r"load level +1: strangers are refused for [^,]+, queue 3 \(mark 3\)",
                           text)) == 2
@@ -486,6 +489,8 @@ def test_status_without_load(weir, redis):
     nodes = proc.wait_for(lambda: ctl.json("status")["nodes"], 5)
     assert (nodes[0]["load_level"], nodes[0]["load_values"]) == (0, "")
     assert "load" not in ctl("status").out
+    assert "busy" not in ctl.json("why", "192.0.2.1")
+    assert "busy" not in ctl("why", "192.0.2.1").out
 
 
 def test_status_with_load(weir, redis, queue):
