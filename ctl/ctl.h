@@ -201,6 +201,9 @@ void impact_warn(
 void why_address(struct ctl *c, const struct rules *r, const struct facts *f, json_t *out);
 void why_pool(
     struct ctl *c, const struct rules *r, const struct facts *f, int64_t now_us, json_t *out);
+/* How many weir-milters are too busy for strangers, or for all: that is not asked about here. */
+void why_load(struct ctl *c, json_t *out);
+void why_print_load(const struct ctl *c, const json_t *why);
 void why_print_address(const struct ctl *c, const json_t *why);
 void why_print_pool(const struct ctl *c, const json_t *pool);
 
