@@ -216,6 +216,11 @@ void why_greylist(const struct rules *r, const struct facts *f, json_t *out);
 /* A list of objects with the fields of PREFIX:node:NODE and "node". Decref it. */
 json_t *ctl_nodes(struct ctl *c);
 
+/* --- cmd_limit.c ------------------------------------------------------------------------------- */
+
+/* What a limit is: name, figures, action, reply. */
+json_t *limit_json(const struct limit *l);
+
 /* --- logread.c: mail logs --------------------------------------------------------------------- */
 
 struct traffic;

@@ -65,7 +65,7 @@ static const struct word limit_words_table[] = {
 	    "recipient-domain", "helo"}},
     {"rate", 70, {"1/1s", "3/10s", "60/1m", "7/11m", "100/1h", "2/1d", "5k/1h"}},
     {"burst", 50, {"1", "2", "3", "5", "7", "10k"}},
-    {"quota", 30, {"1/10s", "3/1m", "5/1h", "40/1m", "45/1h", "7/1d", "10k/1h"}},
+    {"quota", 30, {"1/10s", "3/1m", "5/1h", "20/1m", "45/1h", "7/1d", "10k/1h"}},
     {"max", 30, {"1", "2", "3"}},
     {"for", 40,
 	{"everyone", "strangers", "known", "authenticated", "\"192.0.2.0/24 2001:db8::/32\""}},
@@ -418,6 +418,19 @@ who_make(struct rng *r, unsigned variety)
 	if (w.stage == STAGE_CONNECT)
 		w.user = 0;
 	return w;
+}
+
+struct who_asks
+who_at(const struct who_asks *w, const struct who_asks *other)
+{
+	struct who_asks at = *w;
+
+	at.stage = other->stage;
+	at.message_counted = other->message_counted;
+	at.rejected = other->rejected;
+	if (at.stage == STAGE_CONNECT)
+		at.user = 0;
+	return at;
 }
 
 struct facts

@@ -69,6 +69,8 @@ struct who_asks {
 
 /* variety: of how many clients, senders, ... at most; 1: all questions are about the same. */
 struct who_asks who_make(struct rng *r, unsigned variety);
+/* The same client and envelope, at the stage of another question. */
+struct who_asks who_at(const struct who_asks *w, const struct who_asks *other);
 /* Strings are the generator's, for good. */
 struct facts who_facts(const struct who_asks *w);
 void who_print(const struct who_asks *w, FILE *out);

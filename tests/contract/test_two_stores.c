@@ -56,14 +56,15 @@ enum what {
 	PEEK, /* a question that must leave nothing behind, in neither store */
 	TRAP, /* a question of who wrote to a trap */
 	RELEASE, /* the oldest open session ends */
-	CLOCK, /* time passes: by_us, and what the last answer said to wait if `wait` */
+	CLOCK, /* time passes: by_us, and one of these */
 	CHANGE /* from now on the changed limits are in force, or no longer */
 };
 
 struct step {
 	enum what what;
 	struct who_asks who;
-	bool wait;
+	bool wait; /* as long as the last answer said */
+	uint8_t eighths, of; /* so many eighths of the time that limit number `of` takes to empty */
 	int64_t by_us;
 };
 
@@ -90,9 +91,15 @@ clock_step(struct rng *r, enum kind kind)
 	    5 * MINUTE, 11 * MINUTE, -SEC, -MINUTE};
 	static const int64_t seldom[] = {HOUR + MINUTE, 2 * HOUR, 50 * MINUTE, DAY - MINUTE,
 	    2 * DAY, 3 * DAY, 6 * DAY, 30 * DAY, 36 * DAY, 80 * DAY, -HOUR, -DAY};
-	struct step s = {.what = CLOCK, .wait = kind != CHANGES && rng_percent(r, 40)};
+	struct step s = {.what = CLOCK};
+	unsigned dice = kind != CHANGES ? rng_below(r, 100) : 99;
 
-	if (s.wait)
+	s.wait = dice < 30;
+	if (dice >= 30 && dice < 60) {
+		s.eighths = (uint8_t)(1 + rng_below(r, 8));
+		s.of = (uint8_t)rng_below(r, RULES_LIMITS_MAX);
+	}
+	if (dice < 60)
 		s.by_us = (int64_t)rng_below(r, 3) - 1;
 	else if (kind == CHANGES || rng_percent(r, 60))
 		s.by_us = often[rng_below(r, sizeof often / sizeof often[0])];
@@ -100,7 +107,7 @@ clock_step(struct rng *r, enum kind kind)
 		s.by_us = seldom[rng_below(r, sizeof seldom / sizeof seldom[0])];
 	else
 		s.by_us = (int64_t)(rng_next(r) % (uint64_t)(3 * HOUR));
-	if (kind == AGES && s.by_us < 0 && !s.wait)
+	if (kind == AGES && s.by_us < 0 && dice >= 60)
 		s.by_us = -s.by_us;
 	return s;
 }
@@ -137,8 +144,9 @@ sequence_make(struct rng *r, struct sequence *s)
 		else if (dice < 40 && s->kind == CHANGES)
 			step->what = CHANGE;
 		step->who = who_make(r, variety);
+		/* again, as who is over a limit does; or the same client goes on */
 		if (step->what <= TRAP && last != NULL && (insists || dice > 70))
-			step->who = last->who; /* again, as who is over a limit does */
+			step->who = rng_percent(r, 60) ? last->who : who_at(&last->who, &step->who);
 		if (step->what == ASK)
 			last = step;
 	}
@@ -157,9 +165,12 @@ sequence_print(const struct sequence *s, FILE *out)
 		fprintf(out, "  %2u %s ", i, names[step->what]);
 		if (step->what <= TRAP)
 			who_print(&step->who, out);
+		if (step->wait)
+			fprintf(out, "as told to wait, ");
+		if (step->eighths > 0)
+			fprintf(out, "%u/8 of what %c takes, ", step->eighths, 'a' + step->of);
 		if (step->what == CLOCK)
-			fprintf(out, "%s%+lld us", step->wait ? "as told to wait, " : "",
-			    (long long)step->by_us);
+			fprintf(out, "%+lld us", (long long)step->by_us);
 		fputc('\n', out);
 	}
 }
@@ -174,9 +185,12 @@ sequence_print(const struct sequence *s, FILE *out)
 	X(rate_over) \
 	X(quota_over) \
 	X(sessions_over) \
-	X(strict_over) X(probe_over) X(note_over) X(rung_over) X(skipped) X(leases) X(known) \
-	    X(blocked) X(grey_new) X(grey_early) X(grey_passed) X(grey_known) X(grey_embargo) \
-		X(grey_correspondent) X(observed) X(exempt_or_blocked)
+	X(strict_over) \
+	X(probe_over) \
+	X(note_over) \
+	X(rung_over) X(skipped) X(leases) X(known) X(blocked) X(grey_new) X(grey_early) \
+	    X(grey_passed) X(grey_known) X(grey_embargo) X(grey_correspondent) X(observed) \
+		X(exempt_or_blocked)
 #define MET_FIELD(name) unsigned long name;
 struct met {
 	MET(MET_FIELD)
@@ -499,6 +513,16 @@ ask_both(struct pair *p, const struct ruleset *r, const struct step *step, char 
 	return verdicts_differ(&in_zone, &in_redis, why, whylen);
 }
 
+static int64_t
+step_us(const struct pair *p, const struct ruleset *r, const struct step *step)
+{
+	int64_t us = step->by_us + (step->wait ? p->told_us : 0);
+
+	if (step->of < r->nlimits)
+		us += limit_drain_us(&r->limits[step->of]) * step->eighths / 8;
+	return us;
+}
+
 /* Runs it; the number of the step that differs, or -1. */
 static int
 sequence_run(struct pair *p, const struct sequence *s, char *why, size_t whylen)
@@ -523,8 +547,7 @@ sequence_run(struct pair *p, const struct sequence *s, char *why, size_t whylen)
 			release(p);
 			break;
 		case CLOCK:
-			sure = pass_time(
-			    p, s->kind == AGES, step->by_us + (step->wait ? p->told_us : 0));
+			sure = pass_time(p, s->kind == AGES, step_us(p, &now, step));
 			break;
 		case CHANGE:
 			p->later = !p->later;
