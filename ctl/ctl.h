@@ -186,7 +186,7 @@ bool record_who(const char *key, size_t len, char out[RECORD_KEY_MAX]);
 /* The pool of an address or network, or of a domain's hosts; ends the program if that is none. */
 void ctl_pool(const struct rules *r, const struct who *w, struct record *out);
 
-/* --- cmd_limit.c, cmd_shadow.c, impact.c ---------------------------------------------------------------------- */
+/* --- cmd_limit.c, cmd_shadow.c, impact.c ------------------------------------------------------- */
 
 json_t *limit_json(const struct limit *l);
 /* limit shadow: argv[0] is the name. */
