@@ -382,24 +382,18 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 static void
 print_limit(const struct limit *l, FILE *out)
 {
-	char net[NET_TEXT_MAX];
+	char net[NET_TEXT_MAX], figures[LIMIT_FIGURES_MAX];
 
 	fprintf(out, "limit %s: ", l->name);
 	if (!l->enabled) {
 		fprintf(out, "off\n");
 		return;
 	}
-	fprintf(out, "%s per %s, ", limit_count_name(l->count), limit_per_name(l->per));
-	if (l->count == COUNT_SESSIONS)
-		fprintf(out, "at most %lld open", (long long)l->max);
-	else if (l->quota != 0)
-		fprintf(out, "at most %lld in any %lld s", (long long)l->quota,
-		    (long long)(l->window_us / USEC_PER_SEC));
-	else
-		fprintf(out, "%lld in %lld s, burst %lld", (long long)l->rate,
-		    (long long)(l->period_us / USEC_PER_SEC), (long long)l->burst);
+	fprintf(out, "%s per %s, %s", limit_count_name(l->count), limit_per_name(l->per),
+	    limit_figures(l, 1, figures));
 	for (unsigned i = 0; i < l->nrungs; i++)
-		fprintf(out, ", times %u per /%u", l->rungs[i].times, l->rungs[i].bits);
+		fprintf(out, ", per /%u %s", l->rungs[i].bits,
+		    limit_figures(l, l->rungs[i].times, figures));
 	if (l->strict)
 		fprintf(out, " (strict)");
 	if (l->whom != FOR_EVERYONE)
@@ -426,6 +420,8 @@ print_list(const struct listed_entry *l, FILE *out)
 void
 conf_print(const struct conf *c, FILE *out)
 {
+	char over[UNITS_TEXT_MAX], keep[UNITS_TEXT_MAX];
+
 	fprintf(out, "socket: %s\nmode: %s\nstore: ", c->socket.text,
 	    c->rules.observe ? "observe (nothing is refused)" : "enforce");
 	if (!c->use_redis)
@@ -448,9 +444,10 @@ conf_print(const struct conf *c, FILE *out)
 	else if (c->rules.trust.messages == 0)
 		fprintf(out, "known: who passed greylisting\n");
 	else
-		fprintf(out, "known: %lld messages over %lld s\n",
+		fprintf(out, "known: %lld messages over %s, kept %s\n",
 		    (long long)c->rules.trust.messages,
-		    (long long)(c->rules.trust.over_us / USEC_PER_SEC));
+		    units_duration_text(c->rules.trust.over_us, over),
+		    units_duration_text(c->rules.trust.keep_us, keep));
 	if (c->rules.fold.delimiters[0] != '\0')
 		fprintf(out, "recipient-delimiter: %s\n", c->rules.fold.delimiters);
 	if (c->rules.fold.unwrap)

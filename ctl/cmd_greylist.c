@@ -40,18 +40,6 @@ keys_each(struct ctl *c, const char *name,
 }
 
 static void
-pool_text(const char *record_key, size_t len, char out[RECORD_KEY_MAX])
-{
-	const char *colon = memchr(record_key, '}', len);
-
-	if (colon != NULL && (size_t)(colon - record_key) + 2 < len && colon[1] == ':')
-		snprintf(out, RECORD_KEY_MAX, "%.*s", (int)(len - (size_t)(colon - record_key) - 2),
-		    colon + 2);
-	else
-		snprintf(out, RECORD_KEY_MAX, "%.*s", (int)(len > 2 ? len - 2 : 0), record_key + 1);
-}
-
-static void
 add_waiting(struct ctl *c, const char *key, const char *rest, void *ctx)
 {
 	json_t *waiting = json_object_get(ctx, "waiting");
@@ -69,7 +57,8 @@ add_waiting(struct ctl *c, const char *key, const char *rest, void *ctx)
 	if (r->type == REDIS_REPLY_STRING)
 		(void)sscanf(r->str, "%lld %lld", &first, &tries);
 	freeReplyObject(r);
-	pool_text(rest, (size_t)(sender - rest), pool);
+	if (!record_who(rest, (size_t)(sender - rest), pool))
+		return;
 	snprintf(from, sizeof from, "%.*s", (int)(recipient - sender - 1), sender + 1);
 	out_safe(from, sizeof from - 1, from, sizeof from);
 	out_safe(recipient + 1, sizeof to - 1, to, sizeof to);
@@ -86,12 +75,10 @@ add_known(struct ctl *c, const char *key, const char *rest, void *ctx)
 
 	if (r == NULL)
 		return;
-	if (r->type == REDIS_REPLY_STRING) {
-		pool_text(rest, strlen(rest), pool);
+	if (r->type == REDIS_REPLY_STRING && record_who(rest, strlen(rest), pool))
 		json_array_append_new(json_object_get(ctx, "known"),
 		    json_pack("{ss sI}", "pool", pool, "last_seconds",
 			(json_int_t)(strtoll(r->str, NULL, 10) / USEC_PER_SEC)));
-	}
 	freeReplyObject(r);
 }
 
@@ -168,6 +155,34 @@ print_count(const struct ctl *c, const json_t *result)
 	printf("%s: %s\n", out_text(result, "pool"), out_text(result, "now"));
 }
 
+void
+ctl_pool(const struct rules *r, const struct who *w, struct record *out)
+{
+	struct facts f = {.name = "", .user = "", .helo = "", .sender = "", .recipient = ""};
+	struct record nameless;
+	char safe[80];
+
+	if (w->kind == WHO_NET) {
+		plan_client_record(&r->set, PER_POOL, &w->net.base, out);
+		return;
+	}
+	/* a host of that name, wherever it is */
+	(void)addr_parse("0.0.0.0", &f.client);
+	f.name = w->text;
+	plan_client_record(&r->set, PER_POOL, &f.client, &nameless);
+	if (!plan_record(&r->set, PER_POOL, &f, out) || strcmp(out->key, nameless.key) == 0)
+		ctl_die(CTL_REFUSED,
+		    "hosts of %s are no pool of their own: name the domain that somebody has "
+		    "registered, or an address",
+		    out_safe(w->text, 60, safe, sizeof safe));
+}
+
+static int64_t
+longest(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 static int
 one_pool(struct ctl *c, const char *text, bool pass)
 {
@@ -178,14 +193,17 @@ one_pool(struct ctl *c, const char *text, bool pass)
 	struct rules r;
 	struct forgetting f = {.record_key = rec.key};
 	redisReply *reply;
+	int64_t life_us; /* never shorter than for what may stand there already */
 
-	if (!who_parse(text, &who, err, sizeof err) || who.kind != WHO_NET)
-		ctl_die(CTL_REFUSED, "\"%s\" must be an address or a network",
+	if (!who_parse(text, &who, err, sizeof err) ||
+	    (who.kind != WHO_NET && who.kind != WHO_NAME))
+		ctl_die(CTL_REFUSED, "\"%s\" must be an address, a network, or name:DOMAIN",
 		    out_safe(text, 60, safe, sizeof safe));
 	rules_load(c, &r);
-	plan_client_record(&r.set, PER_POOL, &who.net.base, &rec);
+	ctl_pool(&r, &who, &rec);
+	life_us = longest(rec.ttl_us, longest(r.set.greylist.keep_us, 2 * r.set.trust.keep_us));
 	rules_free(&r);
-	pool_text(rec.key, strlen(rec.key), pool);
+	(void)record_who(rec.key, strlen(rec.key), pool);
 	snprintf(name, sizeof name, "pool:%s", rec.key);
 	ctl_key(c, name, key);
 	if (pass) {
@@ -193,8 +211,7 @@ one_pool(struct ctl *c, const char *text, bool pass)
 		if (reply == NULL)
 			ctl_wrong_key(key);
 		freeReplyObject(reply);
-		reply =
-		    ctl_callf(c, "PEXPIRE %s %lld", key, (long long)(rec.ttl_us / USEC_PER_MSEC));
+		reply = ctl_callf(c, "PEXPIRE %s %lld", key, (long long)(life_us / USEC_PER_MSEC));
 		freeReplyObject(reply);
 	} else {
 		reply = ctl_callf(c, "DEL %s", key);

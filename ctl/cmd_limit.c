@@ -1,12 +1,11 @@
 /*
- * cmd_limit.c - weirctl limit: list, set, unset, history, rollback.
+ * cmd_limit.c - weirctl limit: list, set, unset, history, rollback. Shadows: cmd_shadow.c.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "lua.h"
 #include "weir/units.h"
@@ -19,20 +18,65 @@
 /* --- list ---------------------------------------------------------------------------------------- */
 
 static json_t *
+seconds_json(int64_t us)
+{
+	if (us % USEC_PER_SEC == 0)
+		return json_integer(us / USEC_PER_SEC);
+	return json_real((double)us / (double)USEC_PER_SEC);
+}
+
+static void
+add_figures(json_t *j, const struct limit *l)
+{
+	char text[LIMIT_FIGURES_MAX];
+
+	json_object_set_new(j, "figures", json_string(limit_figures(l, 1, text)));
+	if (l->count == COUNT_SESSIONS) {
+		json_object_set_new(j, "max", json_integer(l->max));
+		return;
+	}
+	if (l->quota != 0) {
+		json_object_set_new(j, "quota", json_integer(l->quota));
+		json_object_set_new(j, "window_seconds", seconds_json(l->window_us));
+	} else {
+		json_object_set_new(j, "rate", json_integer(l->rate));
+		json_object_set_new(j, "period_seconds", seconds_json(l->period_us));
+		json_object_set_new(j, "burst", json_integer(l->burst));
+	}
+	json_object_set_new(j, "strict", json_boolean(l->strict));
+}
+
+static void
+add_ladder(json_t *j, const struct limit *l)
+{
+	json_t *ladder = json_array();
+	char text[LIMIT_FIGURES_MAX];
+
+	for (unsigned i = 0; i < l->nrungs; i++)
+		json_array_append_new(ladder,
+		    json_pack("{si si ss}", "bits", l->rungs[i].bits, "times", l->rungs[i].times,
+			"figures", limit_figures(l, l->rungs[i].times, text)));
+	json_object_set_new(j, "ladder", ladder);
+}
+
+json_t *
 limit_json(const struct limit *l)
 {
-	json_t *j = json_pack("{ss ss ss sb ss}", "name", l->name, "count",
-	    limit_count_name(l->count), "per", limit_per_name(l->per), "enabled", l->enabled,
-	    "action", limit_action_name(l->action));
+	json_t *j = json_pack("{ss ss ss ss sb ss}", "name", l->name, "count",
+	    limit_count_name(l->count), "per", limit_per_name(l->per), "for",
+	    limit_for_name(l->whom), "enabled", l->enabled, "action", limit_action_name(l->action));
+	char net[NET_TEXT_MAX];
 
-	if (l->count == COUNT_SESSIONS)
-		json_object_set_new(j, "max", json_integer(l->max));
-	else {
-		json_object_set_new(j, "rate", json_integer(l->rate));
-		json_object_set_new(j, "period_seconds", json_integer(l->period_us / USEC_PER_SEC));
-		json_object_set_new(j, "burst", json_integer(l->burst));
-		json_object_set_new(j, "strict", json_boolean(l->strict));
+	if (l->whom == FOR_NETWORKS) {
+		json_t *nets = json_array();
+
+		for (unsigned i = 0; i < l->nnets; i++)
+			json_array_append_new(nets, json_string(net_format(&l->nets[i], net)));
+		json_object_set_new(j, "networks", nets);
 	}
+	add_figures(j, l);
+	if (l->nrungs > 0)
+		add_ladder(j, l);
 	if (l->action != ACTION_LOG)
 		json_object_set_new(j, "reply",
 		    json_sprintf("%s %s %s", l->reply.code, l->reply.xcode, l->reply.text));
@@ -70,39 +114,83 @@ add_origin(json_t *j, const struct rules *r, const char *name)
 	}
 }
 
+/* "redis for 2 h, ann@mx1" */
+static void
+origin_text(const json_t *l, char *out, size_t outlen)
+{
+	char left[32];
+
+	if (json_object_get(l, "until") != NULL)
+		snprintf(out, outlen, "redis for %s, %s",
+		    out_duration(out_whole(l, "until") * USEC_PER_SEC - clock_real_us(), left),
+		    out_text(l, "by"));
+	else
+		snprintf(out, outlen, "%s%s%s", out_text(l, "from"),
+		    out_text(l, "by")[0] != '\0' ? ", " : "", out_text(l, "by"));
+}
+
+static const char *
+whom_text(const json_t *l, char *out, size_t outlen)
+{
+	const json_t *net;
+	size_t i, used = 0;
+
+	if (json_object_get(l, "networks") == NULL)
+		return out_text(l, "for");
+	json_array_foreach(json_object_get(l, "networks"), i, net) if (used < outlen) used +=
+	    (size_t)snprintf(
+		out + used, outlen - used, "%s%s", i > 0 ? " " : "", json_string_value(net));
+	return out;
+}
+
+/* A row for the limit, and one for each wider network of its ladder. */
+static void
+limit_rows(struct table *t, const json_t *l, bool whom)
+{
+	bool enabled = json_is_true(json_object_get(l, "enabled"));
+	char name[80], figures[LIMIT_FIGURES_MAX + 16], from[200],
+	    nets[LIMIT_NETS_MAX * NET_TEXT_MAX];
+	const json_t *rung;
+	size_t i;
+
+	snprintf(name, sizeof name,
+	    strcmp(out_text(l, "name"), out_text(l, "count")) == 0 ? "%s" : "%s (%s)",
+	    out_text(l, "name"), out_text(l, "count"));
+	snprintf(figures, sizeof figures, "%s%s", enabled ? out_text(l, "figures") : "off",
+	    enabled && json_is_true(json_object_get(l, "strict")) ? " strict" : "");
+	origin_text(l, from, sizeof from);
+	if (whom)
+		table_row(t, name, out_text(l, "per"), figures, whom_text(l, nets, sizeof nets),
+		    out_text(l, "action"), from);
+	else
+		table_row(t, name, out_text(l, "per"), figures, out_text(l, "action"), from);
+	json_array_foreach(json_object_get(l, "ladder"), i, rung)
+	{
+		char width[16];
+
+		if (!enabled)
+			break;
+		snprintf(width, sizeof width, "/%" PRId64, out_whole(rung, "bits"));
+		if (whom)
+			table_row(t, "", width, out_text(rung, "figures"), "", "", "");
+		else
+			table_row(t, "", width, out_text(rung, "figures"), "", "");
+	}
+}
+
 static void
 print_list(const struct ctl *c, const json_t *result)
 {
-	struct table *t = table_new(5, "NAME", "PER", "LIMIT", "DOES", "FROM");
-	const json_t *l;
+	const json_t *limits = json_object_get(result, "limits"), *l;
+	struct table *t;
+	bool whom = false;
 	size_t i;
 
-	json_array_foreach(json_object_get(result, "limits"), i, l)
-	{
-		char name[80], limit[96], period[32], from[200], left[32];
-
-		snprintf(name, sizeof name,
-		    strcmp(out_text(l, "name"), out_text(l, "count")) == 0 ? "%s" : "%s (%s)",
-		    out_text(l, "name"), out_text(l, "count"));
-		out_period(out_whole(l, "period_seconds"), period);
-		if (!json_is_true(json_object_get(l, "enabled")))
-			snprintf(limit, sizeof limit, "off");
-		else if (json_object_get(l, "max") != NULL)
-			snprintf(limit, sizeof limit, "max %" PRId64, out_whole(l, "max"));
-		else
-			snprintf(limit, sizeof limit, "%" PRId64 "/%s burst %" PRId64 "%s",
-			    out_whole(l, "rate"), period, out_whole(l, "burst"),
-			    json_is_true(json_object_get(l, "strict")) ? " strict" : "");
-		snprintf(from, sizeof from, "%s", out_text(l, "from"));
-		if (json_object_get(l, "until") != NULL)
-			snprintf(from, sizeof from, "redis for %s, %s",
-			    out_duration(
-				out_whole(l, "until") * USEC_PER_SEC - clock_real_us(), left),
-			    out_text(l, "by"));
-		else if (out_text(l, "by")[0] != '\0')
-			snprintf(from, sizeof from, "redis, %s", out_text(l, "by"));
-		table_row(t, name, out_text(l, "per"), limit, out_text(l, "action"), from);
-	}
+	json_array_foreach(limits, i, l) whom =
+	    whom || strcmp(out_text(l, "for"), limit_for_name(FOR_EVERYONE)) != 0;
+	t = whom ? table_new(6, "NAME", "PER", "LIMIT", "FOR", "DOES", "FROM")
+		 : table_new(5, "NAME", "PER", "LIMIT", "DOES", "FROM");
+	json_array_foreach(limits, i, l) limit_rows(t, l, whom);
 	table_print(c, t);
 	json_array_foreach(json_object_get(result, "ignored"), i, l)
 	{
@@ -146,6 +234,28 @@ struct new_words {
 	int64_t until_us;
 };
 
+static bool
+says(const struct new_words *w, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (int i = 0; i < w->argc; i++)
+		if (strncmp(w->argv[i], key, len) == 0 && w->argv[i][len] == '=')
+			return true;
+	return false;
+}
+
+/* A quota takes the place of a rate and its burst, and the other way round. */
+static bool
+is_replaced(const struct new_words *w, const char *key)
+{
+	if (says(w, key))
+		return true;
+	if (strcmp(key, "rate") == 0 || strcmp(key, "burst") == 0)
+		return says(w, "quota");
+	return strcmp(key, "quota") == 0 && says(w, "rate");
+}
+
 /* The words that are there, with those on the command line in place of their like. */
 static char *
 merge(struct ctl *c, const struct rules *r, const char *field, const char *now, void *ctx)
@@ -162,18 +272,11 @@ merge(struct ctl *c, const struct rules *r, const char *field, const char *now, 
 	if (now != NULL && entry_split(now, &m, old, err, sizeof err) &&
 	    m.until_us <= clock_real_us())
 		old[0] = '\0';
-	while (entry_next(&p, key, sizeof key, value, sizeof value)) {
-		bool replaced = false;
-
-		for (int i = 0; i < w->argc; i++)
-			if (strncmp(w->argv[i], key, strlen(key)) == 0 &&
-			    w->argv[i][strlen(key)] == '=')
-				replaced = true;
-		if (!replaced)
+	while (entry_next(&p, key, sizeof key, value, sizeof value))
+		if (!is_replaced(w, key))
 			used += (size_t)snprintf(words + used, sizeof words - used,
 			    strchr(value, ' ') != NULL ? "%s%s=\"%s\"" : "%s%s=%s",
 			    used > 0 ? " " : "", key, value);
-	}
 	for (int i = 0; i < w->argc; i++)
 		used = ctl_add_word(words, sizeof words, used, w->argv[i]);
 	if (used >= ENTRY_WORDS_MAX)
@@ -181,69 +284,28 @@ merge(struct ctl *c, const struct rules *r, const char *field, const char *now, 
 	return ctl_entry(c, words, w->until_us);
 }
 
-struct impact {
-	const struct limit *before, *after;
-	int64_t now_us;
-	unsigned seen, refused;
-};
-
-/* An hour: who was not seen for longer has drained anyway. */
-#define IMPACT_SEEN_US (3600 * USEC_PER_SEC)
-
-static bool
-count_impact(void *ctx, const struct client_record *r)
-{
-	struct impact *i = ctx;
-	int64_t level;
-
-	if (i->now_us - r->last_us > IMPACT_SEEN_US)
-		return true;
-	i->seen++;
-	if (record_level(r, i->before, i->now_us, &level) &&
-	    level + MICRO <= i->before->burst * MICRO && level + MICRO > i->after->burst * MICRO)
-		i->refused++;
-	return true;
-}
-
 /* Whom the change would refuse although the limit of now lets them: says so, and asks. */
 static void
 warn_impact(struct ctl *c, const char *name, const struct new_words *w)
 {
-	struct rules r;
-	struct limit after;
 	char err[LIMIT_ERR_MAX], *entry, words[ENTRY_WORDS_MAX + 1];
-	struct entry_meta m;
 	const struct limit *before;
-	struct impact i = {.now_us = clock_real_us()};
+	struct limit after;
+	struct entry_meta m;
+	struct rules r;
 
 	rules_load(c, &r);
 	before = ruleset_limit(&r.set, name);
 	entry = merge(c, &r, name, rules_words(&r, SECTION_LIMITS, name), (void *)w);
-	if (before != NULL && before->enabled && before->count != COUNT_SESSIONS) {
+	if (before != NULL) {
 		after = *before;
 		if (entry_split(entry, &m, words, err, sizeof err) &&
 		    limit_set_words(&after, words, err, sizeof err) &&
-		    limit_finish(&after, err, sizeof err) && after.enabled &&
-		    after.action != ACTION_LOG && after.burst < before->burst &&
-		    after.count == before->count && after.per == before->per) {
-			i.before = before;
-			i.after = &after;
-			records_each(c, before->per, count_impact, &i);
-		}
+		    limit_finish(&after, err, sizeof err))
+			impact_warn(c, &r.set, before, &after);
 	}
 	free(entry);
 	rules_free(&r);
-	if (i.refused == 0)
-		return;
-	fprintf(stderr, "weirctl: this would refuse %u of %u clients seen in the last hour\n",
-	    i.refused, i.seen);
-	if (c->yes)
-		return;
-	if (!isatty(STDIN_FILENO))
-		ctl_die(CTL_REFUSED, "nothing is changed; say --yes to change it all the same");
-	fprintf(stderr, "Change it all the same? [y/N] ");
-	if (getchar() != 'y')
-		ctl_die(CTL_REFUSED, "nothing is changed");
 }
 
 /* What is set for good does not show while something temporary lies over it. */
@@ -447,6 +509,8 @@ cmd_limit(struct ctl *c, int argc, char **argv)
 		return set(c, argv[2], argc - 3, argv + 3);
 	if (argc == 3 && strcmp(argv[1], "unset") == 0)
 		return unset(c, argv[2]);
+	if (argc >= 3 && strcmp(argv[1], "shadow") == 0)
+		return limit_shadow(c, argc - 2, argv + 2);
 	if (argc == 2 && strcmp(argv[1], "history") == 0)
 		return history(c);
 	if (argc == 3 && strcmp(argv[1], "rollback") == 0)

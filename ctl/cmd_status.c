@@ -99,6 +99,9 @@ print_status(const struct ctl *c, const json_t *result)
 		    out_whole(n, "decisions_per_s"), out_whole(n, "decisions"));
 		printf("  refused or deferred %" PRId64 "/s, %" PRId64 " in all\n",
 		    out_whole(n, "refused_per_s"), out_whole(n, "refused"));
+		if (out_whole(n, "shadowed") > 0)
+			printf("  shadow limits       would have refused %" PRId64 " in all\n",
+			    out_whole(n, "shadowed"));
 		printf("  redis round trip    p50 %" PRId64 " us, p99 %" PRId64 " us\n",
 		    out_whole(n, "p50_us"), out_whole(n, "p99_us"));
 		printf("  redis lost          %" PRId64 " times", out_whole(n, "breaker_opened"));

@@ -17,7 +17,8 @@
 struct row {
 	enum limit_per kind;
 	char who[RECORD_KEY_MAX], refusal[LIMIT_NAME_MAX + 1];
-	double level; /* of the limit that is nearest to its burst */
+	const struct limit *limit; /* the one that is nearest to its ceiling; NULL = none */
+	double level; /* of it */
 	int64_t of, ok, refused, last_us;
 };
 
@@ -65,16 +66,17 @@ consider(void *ctx, const struct client_record *rec)
 	strcpy(r.refusal, rec->refusal);
 	for (unsigned i = 0; i < t->set->nlimits; i++) {
 		const struct limit *l = &t->set->limits[i];
-		int64_t level;
+		int64_t times = record_times(t->set, rec, l), of = limit_ceiling(l) * times, level;
 
-		if (!l->enabled || l->per != rec->kind || l->count == COUNT_SESSIONS ||
+		if (!l->enabled || times == 0 || l->count == COUNT_SESSIONS ||
 		    (t->by >= 0 && (int)l->count != t->by) ||
-		    !record_level(rec, l, t->now_us, &level))
+		    !record_level(rec, l, times, t->now_us, &level))
 			continue;
-		if (r.of == 0 ||
-		    (double)level / (double)l->burst > r.level * MICRO / (double)r.of) {
+		if (r.limit == NULL ||
+		    (double)level / (double)of > r.level * MICRO / (double)r.of) {
+			r.limit = l;
 			r.level = (double)level / (double)MICRO;
-			r.of = l->burst;
+			r.of = of;
 		}
 	}
 	t->seen++;
@@ -93,15 +95,16 @@ gather(struct ctl *c, struct top *t)
 	t->n = t->seen = 0;
 	t->now_us = clock_real_us();
 	for (int kind = 0; kind < PERS; kind++)
-		if (kind != PER_POOL)
-			records_each(c, (enum limit_per)kind, consider, t);
+		records_each(c, (enum limit_per)kind, consider, t);
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct row *k = &t->rows[i];
 
 		json_array_append_new(rows,
-		    json_pack("{ss ss sf sI sI sI sI ss}", "kind", limit_per_name(k->kind), "who",
-			k->who, "used", k->level, "of", (json_int_t)k->of, "accepted",
-			(json_int_t)k->ok, "refused", (json_int_t)k->refused, "last_seconds",
+		    json_pack("{ss ss ss ss sf sI sI sI sI ss}", "kind", limit_per_name(k->kind),
+			"who", k->who, "limit", k->limit != NULL ? k->limit->name : "", "count",
+			k->limit != NULL ? limit_count_name(k->limit->count) : "", "used", k->level,
+			"of", (json_int_t)k->of, "accepted", (json_int_t)k->ok, "refused",
+			(json_int_t)k->refused, "last_seconds",
 			(json_int_t)(k->last_us / USEC_PER_SEC), "refused_by", k->refusal));
 	}
 	rules_free(&r);
@@ -120,10 +123,13 @@ print_top(const struct ctl *c, const json_t *result)
 
 	json_array_foreach(json_object_get(result, "rows"), i, r)
 	{
-		char used[64], ok[24], refused[24], ago[32], seen[40];
+		bool bytes = strcmp(out_text(r, "count"), limit_count_name(COUNT_BYTES)) == 0;
+		char used[64], ok[24], refused[24], ago[32], seen[40], level[32],
+		    of[UNITS_TEXT_MAX];
 
-		snprintf(used, sizeof used, "%.1f/%" PRId64,
-		    json_real_value(json_object_get(r, "used")), out_whole(r, "of"));
+		snprintf(used, sizeof used, "%s/%s",
+		    out_figure(json_real_value(json_object_get(r, "used")), bytes, level),
+		    units_figure_text(out_whole(r, "of"), bytes, of));
 		snprintf(ok, sizeof ok, "%" PRId64, out_whole(r, "accepted"));
 		snprintf(refused, sizeof refused, "%" PRId64, out_whole(r, "refused"));
 		snprintf(seen, sizeof seen, "%s ago",
@@ -139,16 +145,15 @@ print_top(const struct ctl *c, const json_t *result)
 static bool
 read_by(const char *word, int *by)
 {
-	static const enum limit_count counts[] = {
-	    COUNT_CONNECTIONS, COUNT_MESSAGES, COUNT_RECIPIENTS};
-
 	if (strcmp(word, "refused") == 0) {
 		*by = -1;
 		return true;
 	}
-	for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
-		if (strcmp(word, limit_count_name(counts[i])) == 0) {
-			*by = (int)counts[i];
+	/* what is open now is in no record */
+	for (int i = 0; i < COUNTS; i++)
+		if (i != COUNT_SESSIONS &&
+		    strcmp(word, limit_count_name((enum limit_count)i)) == 0) {
+			*by = i;
 			return true;
 		}
 	return false;

@@ -19,49 +19,77 @@ struct subject {
 
 /* What would come next, and what its counters say. */
 struct step {
-	const char *name;
+	const char *name; /* NULL: no answer is heard there, but there are counters */
 	enum stage stage;
-	bool message_counted;
+	bool message_counted, rejected;
 };
 
 static const struct step steps[] = {
-    {"connection", STAGE_CONNECT, false},
-    {"message", STAGE_RCPT, false},
-    {"recipient", STAGE_RCPT, true},
+    {"connection", STAGE_CONNECT, false, false},
+    {"message", STAGE_RCPT, false, false},
+    {"recipient", STAGE_RCPT, true, false},
+    {NULL, STAGE_RCPT, true, true},
+    {NULL, STAGE_EOM, true, false},
 };
 
+/* A bucket drains steadily; when a quota is empty only its last chunk knows. */
+static int64_t
+clear_us(struct ctl *c, const struct hit *h, const struct record *rec, int64_t used, int64_t now_us)
+{
+	char name[CTL_KEY_MAX], key[CTL_KEY_MAX];
+	int64_t wait = 0;
+	struct quota q;
+	redisReply *r;
+
+	if (h->limit->rate != 0)
+		return bucket_wait(used, hit_rate(h), h->limit->period_us);
+	if (h->limit->quota == 0)
+		return 0;
+	snprintf(name, sizeof name, "%s:%s", limit_per_name(rec->kind), rec->key);
+	r = ctl_lookf(c, "HGET %s %s" QUOTA_FIELD, ctl_key(c, name, key), h->limit->name);
+	if (r != NULL && r->type == REDIS_REPLY_STRING &&
+	    record_quota(r->str, h->limit->window_us, now_us, &q) && q.n > 0)
+		wait = q.chunk[q.n - 1].since_us + h->limit->window_us - now_us;
+	freeReplyObject(r);
+	return wait;
+}
+
 static json_t *
-counter_json(const struct request *q, const struct answer *a, unsigned i)
+counter_json(struct ctl *c, const struct request *q, const struct answer *a, unsigned i)
 {
 	const struct hit *h = &q->hits[i];
+	const struct record *rec = &q->records[h->record];
 	struct verdict v = {0};
-	bool sessions = h->limit->count == COUNT_SESSIONS;
 	/* the hit itself is not charged: show what is there */
 	int64_t used = a->hits[i].used - h->cost * MICRO;
-	int64_t clear = sessions ? 0 : bucket_wait(used, h->limit->rate, h->limit->period_us);
+	int64_t clear = clear_us(c, h, rec, used, a->now_us);
 
 	judge_figures(h, &a->hits[i], &v);
-	return json_pack("{ss ss ss sb sf sI sI sI sb ss}", "limit", h->limit->name, "kind",
-	    limit_per_name(h->limit->per), "key", q->records[h->record].key, "whole", sessions,
-	    "used", (double)used / (double)MICRO, "of", (json_int_t)v.of, "clear_seconds",
+	return json_pack("{ss ss ss ss sb sf sI sI sI sb ss}", "limit", h->limit->name, "count",
+	    limit_count_name(h->limit->count), "kind", limit_per_name(rec->kind), "key", rec->key,
+	    "whole", h->limit->rate == 0, "used", (double)used / (double)MICRO, "of",
+	    (json_int_t)v.of, "clear_seconds",
 	    (json_int_t)((clear + USEC_PER_SEC - 1) / USEC_PER_SEC), "retry_seconds",
 	    (json_int_t)((v.retry_us + USEC_PER_SEC - 1) / USEC_PER_SEC), "over", a->hits[i].over,
 	    "action", limit_action_name(h->limit->action));
 }
 
-/* A counter appears once, however many steps consult it. */
+/* A counter appears once, however many steps consult it; a limit has one in each network of its
+ * ladder. What is not for this client is not asked either. */
 static void
-add_counters(json_t *counters, const struct request *q, const struct answer *a)
+add_counters(struct ctl *c, json_t *counters, const struct request *q, const struct answer *a)
 {
 	for (unsigned i = 0; i < q->nhits; i++) {
+		const char *name = q->hits[i].limit->name, *key = q->records[q->hits[i].record].key;
+		bool there = a->hits[i].skipped;
 		const json_t *e;
-		bool known = false;
 		size_t k;
 
-		json_array_foreach(counters, k,
-		    e) if (strcmp(out_text(e, "limit"), q->hits[i].limit->name) == 0) known = true;
-		if (!known)
-			json_array_append_new(counters, counter_json(q, a, i));
+		json_array_foreach(counters, k, e) there = there ||
+		    (strcmp(out_text(e, "limit"), name) == 0 &&
+			strcmp(out_text(e, "key"), key) == 0);
+		if (!there)
+			json_array_append_new(counters, counter_json(c, q, a, i));
 	}
 }
 
@@ -95,11 +123,15 @@ step_facts(const struct subject *s, const struct step *step)
 	    .recipient = s->recipient,
 	    .message_counted = step->message_counted,
 	    /* a further recipient: this message has been let through */
-	    .greylist_done = step->message_counted};
+	    .greylist_done = step->message_counted,
+	    .rejected = step->rejected,
+	    .bytes = 1};
 }
 
-static void
-walk_step(const struct rules *r, const struct subject *s, const struct step *step, json_t *out)
+/* Returns the time that the store went by; 0 = it was not asked. */
+static int64_t
+walk_step(struct ctl *c, const struct rules *r, const struct subject *s, const struct step *step,
+    json_t *out)
 {
 	struct facts f = step_facts(s, step);
 	struct request q;
@@ -111,48 +143,22 @@ walk_step(const struct rules *r, const struct subject *s, const struct step *ste
 	q.peek = true;
 	if (asked && store_ask(r->store, &q, 0, &a) != STORE_OK)
 		ctl_die(CTL_REFUSED, "the counters in redis cannot be read");
-	v = judge(&r->set, &f, asked ? &q : NULL, asked ? &a : NULL);
-	json_object_set_new(json_object_get(out, "next"), step->name, verdict_json(&v));
+	if (step->name != NULL) {
+		v = judge(&r->set, &f, asked ? &q : NULL, asked ? &a : NULL);
+		json_object_set_new(json_object_get(out, "next"), step->name, verdict_json(&v));
+	}
 	if (!asked)
-		return;
-	add_counters(json_object_get(out, "counters"), &q, &a);
+		return 0;
+	add_counters(c, json_object_get(out, "counters"), &q, &a);
 	if (q.grey.asked)
 		json_object_set_new(out, "greylist",
 		    json_pack("{ss ss sI}", "state", grey_state_name(a.grey), "key", q.grey.key,
 			"wait_seconds",
 			(json_int_t)((a.grey_wait_us + USEC_PER_SEC - 1) / USEC_PER_SEC)));
-}
-
-static void
-add_record(struct ctl *c, const struct rules *r, const struct subject *s, json_t *out)
-{
-	struct record rec;
-	char name[CTL_KEY_MAX], key[CTL_KEY_MAX];
-	redisReply *hash;
-	json_t *fields = json_object();
-
-	plan_client_record(&r->set, PER_ADDRESS, &s->client, &rec);
-	snprintf(name, sizeof name, "address:%s", rec.key);
-	hash = ctl_callf(c, "HGETALL %s", ctl_key(c, name, key));
-	for (size_t i = 0; hash->type == REDIS_REPLY_ARRAY && i + 1 < hash->elements; i += 2) {
-		char f[64], v[128];
-
-		out_safe(hash->element[i]->str, 60, f, sizeof f);
-		out_safe(hash->element[i + 1]->str, 120, v, sizeof v);
-		json_object_set_new(fields, f, json_string(v));
-	}
-	freeReplyObject(hash);
-	json_object_set_new(out, "record", fields);
-	json_object_set_new(out, "key", json_string(key));
+	return a.now_us;
 }
 
 /* --- for people ------------------------------------------------------------------------------- */
-
-static int64_t
-text_us(const json_t *j, const char *key)
-{
-	return strtoll(out_text(j, key), NULL, 10);
-}
 
 static void
 print_verdict(const struct ctl *c, const char *name, const json_t *v)
@@ -180,6 +186,24 @@ print_verdict(const struct ctl *c, const char *name, const json_t *v)
 		printf("    %s\n", out_text(v, "reply"));
 }
 
+/* When there is nothing left of it and, if it is full, when this client fits again. */
+static const char *
+empty_text(const json_t *e, char *out, size_t outlen)
+{
+	int64_t clear = out_whole(e, "clear_seconds"), retry = out_whole(e, "retry_seconds");
+	char empty[32], fits[32];
+
+	if (clear == 0)
+		return "-";
+	out_duration(clear * USEC_PER_SEC, empty);
+	if (!json_is_true(json_object_get(e, "over")) || retry == 0)
+		snprintf(out, outlen, "%s", empty);
+	else
+		snprintf(
+		    out, outlen, "%s, fits in %s", empty, out_duration(retry * USEC_PER_SEC, fits));
+	return out;
+}
+
 static void
 print_counters(const struct ctl *c, const json_t *counters)
 {
@@ -189,47 +213,21 @@ print_counters(const struct ctl *c, const json_t *counters)
 
 	json_array_foreach(counters, i, e)
 	{
-		char used[32], of[32], clear[32], key[160];
+		bool bytes = strcmp(out_text(e, "count"), limit_count_name(COUNT_BYTES)) == 0;
+		char used[32], of[UNITS_TEXT_MAX], clear[80], key[160];
+		double n = json_real_value(json_object_get(e, "used"));
 
-		/* what is open is counted in whole sessions, a bucket drains steadily */
-		snprintf(used, sizeof used,
-		    json_is_true(json_object_get(e, "whole")) ? "%.0f" : "%.1f",
-		    json_real_value(json_object_get(e, "used")));
-		snprintf(of, sizeof of, "%" PRId64, out_whole(e, "of"));
-		if (out_whole(e, "clear_seconds") == 0)
-			strcpy(clear, "-");
+		/* what is open, and a quota, is counted in whole things, a bucket drains steadily */
+		if (json_is_true(json_object_get(e, "whole")) && !bytes)
+			snprintf(used, sizeof used, "%.0f", n);
 		else
-			out_duration(out_whole(e, "clear_seconds") * USEC_PER_SEC, clear);
+			out_figure(n, bytes, used);
 		snprintf(key, sizeof key, "%s:%s", out_text(e, "kind"), out_text(e, "key"));
-		table_row(t, out_text(e, "limit"), used, of, clear, key);
+		table_row(t, out_text(e, "limit"), used,
+		    units_figure_text(out_whole(e, "of"), bytes, of),
+		    empty_text(e, clear, sizeof clear), key);
 	}
 	table_print(c, t);
-}
-
-static void
-print_history(const json_t *record)
-{
-	int64_t now = clock_real_us();
-	const char *refusal = out_text(record, "refusal");
-	char first[32], last[32];
-
-	if (json_object_size(record) == 0) {
-		puts("not seen lately");
-		return;
-	}
-	printf("first seen %s ago, last %s ago; accepted %s, refused %s\n",
-	    out_duration(now - text_us(record, "first"), first),
-	    out_duration(now - text_us(record, "last"), last),
-	    out_text(record, "ok")[0] != '\0' ? out_text(record, "ok") : "0",
-	    out_text(record, "refused")[0] != '\0' ? out_text(record, "refused") : "0");
-	if (refusal[0] != '\0') {
-		const char *blank = strchr(refusal, ' ');
-
-		if (blank != NULL)
-			printf("last refused %s ago by limit %.*s\n",
-			    out_duration(now - strtoll(blank + 1, NULL, 10), last),
-			    (int)(blank - refusal), refusal);
-	}
 }
 
 static void
@@ -271,7 +269,7 @@ print_why(const struct ctl *c, const json_t *r)
 	out_colour(c, BOLD);
 	printf("%s\n", out_text(r, "client"));
 	out_colour(c, PLAIN);
-	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0] && steps[i].name != NULL; i++)
 		print_verdict(
 		    c, steps[i].name, json_object_get(json_object_get(r, "next"), steps[i].name));
 	putchar('\n');
@@ -284,7 +282,11 @@ print_why(const struct ctl *c, const json_t *r)
 	if (out_text(r, "trap")[0] != '\0')
 		out_line(c, "the recipient is a trap: %s", out_text(r, "trap"));
 	print_lists(c, r);
-	print_history(json_object_get(r, "record"));
+	if (out_text(r, "user")[0] != '\0')
+		out_line(c, "user %s: authenticated, and so no stranger", out_text(r, "user"));
+	else
+		why_print_pool(c, json_object_get(r, "pool"));
+	why_print_address(c, r);
 	if (json_array_size(json_object_get(r, "ignored")) > 0)
 		out_line(c,
 		    "some entries in redis cannot be used (weirctl limit list); a running "
@@ -327,7 +329,8 @@ read_subject(int argc, char **argv, struct subject *s)
 int
 cmd_why(struct ctl *c, int argc, char **argv)
 {
-	char client[NET_TEXT_MAX], safe[64];
+	char client[NET_TEXT_MAX], safe[64], user[USER_MAX + 1];
+	int64_t now_us = 0;
 	struct subject s;
 	struct facts f;
 	struct rules r;
@@ -336,16 +339,21 @@ cmd_why(struct ctl *c, int argc, char **argv)
 	if (!read_subject(argc, argv, &s))
 		return CTL_USAGE;
 	rules_load(c, &r);
-	out = json_pack("{ss sb ss s{} s[]}", "client", addr_format(&s.client, client), "envelope",
-	    s.sender[0] != '\0' || s.recipient[0] != '\0', "generation",
+	out = json_pack("{ss sb ss ss s{} s[]}", "client", addr_format(&s.client, client),
+	    "envelope", s.sender[0] != '\0' || s.recipient[0] != '\0', "user",
+	    out_safe(s.user, USER_MAX, user, sizeof user), "generation",
 	    out_safe(r.overlay.generation, 60, safe, sizeof safe), "next", "counters");
-	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
-		walk_step(&r, &s, &steps[i], out);
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		int64_t then_us = walk_step(c, &r, &s, &steps[i], out);
+
+		now_us = now_us == 0 ? then_us : now_us;
+	}
 	f = step_facts(&s, &steps[1]);
 	json_object_set_new(out, "exceptions", why_lists(&r, &f));
 	why_greylist(&r, &f, out);
 	json_object_set(out, "ignored", r.ignored);
-	add_record(c, &r, &s, out);
+	why_address(c, &r, &f, out);
+	why_pool(c, &r, &f, now_us != 0 ? now_us : clock_real_us(), out);
 	out_result(c, out, print_why);
 	rules_free(&r);
 	return CTL_DONE;

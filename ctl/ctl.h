@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "conf.h"
 #include "weir/entry.h"
+#include "weir/quota.h"
 #include "weir/verdict.h"
 
 enum ctl_exit {
@@ -37,6 +38,8 @@ void ctl_die(enum ctl_exit status, const char *fmt, ...)
 
 /* --- redis.c: talking to Redis; all end the program when it cannot be reached ----------------- */
 
+/* Connects, logs in, and asks whether it is there. False: why not, in words. */
+bool ctl_redis_answers(struct ctl *c, char *why, size_t whylen);
 /* Any reply but an error; an error ends the program with what it means. Free it. */
 redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
 /* As redisCommand()'s format. */
@@ -68,6 +71,9 @@ struct rules {
 json_t *ctl_history(struct ctl *c, int newest);
 
 void rules_load(struct ctl *c, struct rules *r);
+/* The same, but if no Redis is configured or none answers, what the file says: then said in one
+ * sentence on standard error, r->overlay.generation is "", and r has no store. */
+void rules_load_or_file(struct ctl *c, struct rules *r);
 void rules_free(struct rules *r);
 /* The words of an entry as they are in Redis; NULL = none. */
 const char *rules_words(const struct rules *r, enum overlay_section s, const char *name);
@@ -110,10 +116,10 @@ int64_t out_whole(const json_t *j, const char *key);
 
 /* "12 s", "5 min", "2 h 10 min", "35 d". */
 const char *out_duration(int64_t us, char out[32]);
-/* "10m": a duration as a limit or a list takes it. */
-const char *out_period(int64_t s, char out[32]);
 /* "action=greylist delay=15m": an entry's words. */
 const char *out_listing(const struct listing *l, char out[64]);
+/* "2.5", or of bytes "1.4M". */
+const char *out_figure(double n, bool bytes, char out[32]);
 /* Printable, at most width columns, "?" for what is not. */
 const char *out_safe(const char *text, size_t width, char *out, size_t outlen);
 
@@ -121,6 +127,9 @@ const char *out_safe(const char *text, size_t width, char *out, size_t outlen);
 unsigned out_width(const struct ctl *c);
 /* One line, cut to the width. */
 void out_line(const struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A sentence on as many lines as it needs; lead stands before the first, blanks before the rest. */
+void out_text_lines(const struct ctl *c, const char *lead, const char *text);
 
 /* Rows of text, aligned, no wider than the terminal (80 when piped). */
 struct table;
@@ -145,9 +154,55 @@ struct client_record {
 /* Calls fn for each record of that kind; stops when it returns false. */
 typedef bool record_fn(void *ctx, const struct client_record *r);
 void records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx);
-/* The level of a bucket in a record at now_us, in millionths; false: not there. */
-bool record_level(
-    const struct client_record *r, const struct limit *l, int64_t now_us, int64_t *level);
+/* So many times a limit's figures are counted in this record: more than once in the wider
+ * networks of its ladder, 0 = not at all. */
+int64_t record_times(
+    const struct ruleset *set, const struct client_record *r, const struct limit *l);
+/* What is counted at now_us, in millionths; false: nothing, or it is no such limit's. */
+bool record_level(const struct client_record *r, const struct limit *l, int64_t times,
+    int64_t now_us, int64_t *level);
+/* All of a record's fields, as text; key becomes its name in Redis. Decref it. */
+json_t *record_read(
+    struct ctl *c, enum limit_per kind, const char *record_key, char key[CTL_KEY_MAX]);
+/* A field that is one number, a text that is two, none of them negative or near INT64_MAX; 0 and
+ * false: it is not of that form. */
+int64_t record_number(const json_t *fields, const char *name);
+bool record_pair(const char *text, int64_t *a, int64_t *b);
+/* The field of a quota: the limit's name, and this. */
+#define QUOTA_FIELD ":quota"
+bool record_quota(const char *text, int64_t window_us, int64_t now_us, struct quota *q);
+/* Removes these fields (at most FORGET_MAX) from all records. */
+#define FORGET_MAX 4
+void records_forget(struct ctl *c, unsigned n, const char *const *fields);
+/* Whether the pool with these fields is known at now_us, and why: t brought to that time, and
+ * passed: by greylisting. */
+bool record_known(
+    const struct ruleset *set, const json_t *fields, int64_t now_us, struct trust *t, bool *passed);
+/* A pool's field `trust`; false: all 0, it holds something else. */
+bool record_trust(const char *text, struct trust *t);
+/* The part of a record's key (of so many bytes) that a person wants to see. */
+bool record_who(const char *key, size_t len, char out[RECORD_KEY_MAX]);
+
+/* The pool of an address or network, or of a domain's hosts; ends the program if that is none. */
+void ctl_pool(const struct rules *r, const struct who *w, struct record *out);
+
+/* --- cmd_limit.c, cmd_shadow.c, impact.c ---------------------------------------------------------------------- */
+
+json_t *limit_json(const struct limit *l);
+/* limit shadow: argv[0] is the name. */
+int limit_shadow(struct ctl *c, int argc, char **argv);
+/* Asks before a limit is made so small that it refuses who is within it now. */
+void impact_warn(
+    struct ctl *c, const struct ruleset *r, const struct limit *before, const struct limit *after);
+
+/* --- why_client.c: what is known of a client, as weirctl why shows it --------------------------- */
+
+/* Both add to what `why` gives: "record", "key" and "shadows"; "pool". */
+void why_address(struct ctl *c, const struct rules *r, const struct facts *f, json_t *out);
+void why_pool(
+    struct ctl *c, const struct rules *r, const struct facts *f, int64_t now_us, json_t *out);
+void why_print_address(const struct ctl *c, const json_t *why);
+void why_print_pool(const struct ctl *c, const json_t *pool);
 
 /* --- why_lists.c: exceptions, as weirctl why shows them ----------------------------------------- */
 
@@ -160,6 +215,21 @@ void why_greylist(const struct rules *r, const struct facts *f, json_t *out);
 
 /* A list of objects with the fields of PREFIX:node:NODE and "node". Decref it. */
 json_t *ctl_nodes(struct ctl *c);
+
+/* --- cmd_limit.c ------------------------------------------------------------------------------- */
+
+/* What a limit is: name, figures, action, reply. */
+json_t *limit_json(const struct limit *l);
+
+/* --- logread.c: mail logs --------------------------------------------------------------------- */
+
+struct traffic;
+
+/* Reads the log in these files through, with a progress bar on a terminal. What was read, for the
+ * result: {"files", "lines", ...}. Ends the program when there is nothing of an MTA in it. */
+json_t *log_read(unsigned n, char *const *paths, struct traffic *t);
+/* The same for people. */
+void log_print(const struct ctl *c, const json_t *log);
 
 /* --- the commands ------------------------------------------------------------------------------- */
 
@@ -179,5 +249,7 @@ int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);
 /* greylist on, greylist off */
 int list_greylist(struct ctl *c, int argc, char **argv);
+int cmd_replay(struct ctl *c, int argc, char **argv);
+int cmd_suggest(struct ctl *c, int argc, char **argv);
 
 #endif

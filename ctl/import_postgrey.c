@@ -70,8 +70,6 @@ partial_address(const char *line, struct who *out)
 	char whole[NET_TEXT_MAX];
 	unsigned dots = 0;
 
-	if (line[strspn(line, "0123456789.")] != '\0' || strlen(line) > 11)
-		return false;
 	for (const char *p = line; *p != '\0'; p++)
 		dots += *p == '.';
 	if (dots == 2)

@@ -22,6 +22,8 @@ static const struct command {
     {"limit", "[list]", "the limits in force, and their origin", cmd_limit},
     {"limit", "set NAME KEY=VALUE... [for D]", "change a limit for all, at once", cmd_limit},
     {"limit", "unset NAME", "back to what the file says", cmd_limit},
+    {"limit", "shadow NAME KEY=VALUE... for D", "try out other figures beside it", cmd_limit},
+    {"limit", "shadow NAME [off]", "whom these would have refused", cmd_limit},
     {"limit", "history", "who changed what, and when", cmd_limit},
     {"limit", "rollback N", "put all back to generation N", cmd_limit},
     {"override", "set WHO LIMIT KEY=VALUE... [for D]", "another limit for one client",
@@ -36,13 +38,23 @@ static const struct command {
     {"import", "FORMAT FILE [-n] [for D]", "take another program's lists over", cmd_import},
     {"why", "ADDRESS [name N] [sender S] [recipient R] [user U] [helo H]",
 	"what would happen now, and why", cmd_why},
-    {"top", "[-n N] [by refused|connections|messages|recipients]", "the busiest clients", cmd_top},
+    {"top", "[-n N] [by refused|COUNT]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
     {"drain", "[NODE|all on|off [for D] [-w]]", "refuse new sessions for maintenance", cmd_drain},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
+    {"replay", "LOG... [-l NAME KEY=VALUE...] [-g KEY=VALUE...]",
+	"whom these limits would have refused", cmd_replay},
+    {"suggest", "LOG...", "what clients did, limits that fit", cmd_suggest},
     {NULL, NULL, NULL, NULL},
 };
+
+/* These look at a log; without Redis they go by the file. */
+static bool
+works_offline(const char *command)
+{
+	return strcmp(command, "replay") == 0 || strcmp(command, "suggest") == 0;
+}
 
 static void
 usage(FILE *out)
@@ -62,6 +74,7 @@ usage(FILE *out)
 	    "recipient:ADDRESS; ADDRESS is ann@example.org, @example.org, @.example.org\n"
 	    "(below it) or ann@. D is a duration such as 2h. FORMAT is postgrey-clients,\n"
 	    "postgrey-recipients or milter-greylist.\n"
+	    "COUNT is connections, messages, recipients, rejected-recipients or bytes.\n"
 	    "weirctl(8) has examples.\n");
 }
 
@@ -146,12 +159,14 @@ main(int argc, char **argv)
 		return CTL_REFUSED;
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "-r: %s", err);
+	if (url != NULL)
+		c.conf.use_redis = true;
 	if (url == NULL && !c.conf.use_redis && strcmp(argv[optind], "drain") == 0)
 		ctl_die(CTL_USAGE,
 		    "no redis section in %s: without Redis SIGUSR1 to weir-milter's master (its "
 		    "pid-file) drains this host, SIGUSR2 ends that; or say -r",
 		    file != NULL ? file : "the (missing) configuration");
-	if (url == NULL && !c.conf.use_redis)
+	if (!c.conf.use_redis && !works_offline(argv[optind]))
 		ctl_die(CTL_USAGE, "no redis section in %s: say -r redis://HOST or -r unix:/PATH",
 		    file != NULL ? file : "the (missing) configuration");
 	for (const struct command *k = commands; k->name != NULL; k++)

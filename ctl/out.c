@@ -1,6 +1,7 @@
 /*
  * out.c - what a person reads: aligned, within the terminal, safe to print.
  */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,7 +66,7 @@ out_duration(int64_t us, char out[32])
 		return out;
 	}
 	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-		if (s < units[i].s * units[i].max || units[i].max == INT64_MAX) {
+		if (units[i].max == INT64_MAX || s < units[i].s * units[i].max) {
 			snprintf(out, 32, "%lld %s", (long long)((s + units[i].s / 2) / units[i].s),
 			    units[i].name);
 			break;
@@ -74,30 +75,31 @@ out_duration(int64_t us, char out[32])
 }
 
 const char *
-out_period(int64_t s, char out[32])
+out_listing(const struct listing *l, char out[64])
 {
-	static const struct {
-		int64_t s;
-		const char *name;
-	} units[] = {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
-	size_t i = 0;
+	char delay[UNITS_TEXT_MAX];
 
-	while (s % units[i].s != 0)
-		i++;
-	snprintf(out, 32, "%lld%s", (long long)(s / units[i].s), units[i].name);
+	if (l->delay_us != 0)
+		snprintf(out, 64, "action=%s delay=%s", list_action_name(l->action),
+		    units_duration_text(l->delay_us, delay));
+	else
+		snprintf(out, 64, "action=%s", list_action_name(l->action));
 	return out;
 }
 
 const char *
-out_listing(const struct listing *l, char out[64])
+out_figure(double n, bool bytes, char out[32])
 {
-	char delay[32];
+	static const char units[] = " kMG";
+	size_t i = 0;
 
-	if (l->delay_us != 0)
-		snprintf(out, 64, "action=%s delay=%s", list_action_name(l->action),
-		    out_period(l->delay_us / USEC_PER_SEC, delay));
-	else
-		snprintf(out, 64, "action=%s", list_action_name(l->action));
+	if (!bytes || n < 1024) {
+		snprintf(out, 32, bytes ? "%.0f" : "%.1f", n);
+		return out;
+	}
+	for (; n >= 1024 && units[i + 1] != '\0'; i++)
+		n /= 1024;
+	snprintf(out, 32, "%.1f%c", n, units[i]);
 	return out;
 }
 
@@ -201,6 +203,29 @@ out_line(const struct ctl *c, const char *fmt, ...)
 	vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
 	puts(out_safe(line, out_width(c), safe, sizeof safe));
+}
+
+void
+out_text_lines(const struct ctl *c, const char *lead, const char *text)
+{
+	size_t indent = strlen(lead), width = out_width(c) - indent;
+
+	for (bool first = true; *text != '\0'; first = false) {
+		size_t n = strlen(text);
+		char line[512];
+
+		if (n > width) {
+			for (n = width; n > 0 && text[n] != ' '; n--)
+				;
+			if (n == 0)
+				n = width;
+		}
+		snprintf(
+		    line, sizeof line, "%*s%.*s", (int)indent, first ? lead : "", (int)n, text);
+		out_line(c, "%s", line);
+		text += n;
+		text += strspn(text, " ");
+	}
 }
 
 /* The last column takes what is left and is cut; the others are as wide as their contents. */

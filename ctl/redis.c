@@ -118,6 +118,64 @@ connection(struct ctl *c)
 	return c->redis;
 }
 
+/* NULL, or why it cannot be used. */
+static const char *
+greet(const struct redis_options *o, redisContext *redis)
+{
+	static char why[200];
+	char db[12];
+	const struct {
+		const char *word, *a, *b;
+		bool wanted;
+	} calls[] = {
+	    {"AUTH", o->user[0] != '\0' ? o->user : o->password,
+		o->user[0] != '\0' ? o->password : NULL, o->password[0] != '\0'},
+	    {"SELECT", db, NULL, o->db != 0},
+	    {"PING", NULL, NULL, true},
+	};
+
+	snprintf(db, sizeof db, "%d", o->db);
+	for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+		const char *argv[] = {calls[i].word, calls[i].a, calls[i].b};
+		int argc = calls[i].b != NULL ? 3 : calls[i].a != NULL ? 2 : 1;
+		redisReply *r;
+
+		if (!calls[i].wanted)
+			continue;
+		r = redisCommandArgv(redis, argc, argv, NULL);
+		if (r == NULL)
+			return "does not answer";
+		if (r->type == REDIS_REPLY_ERROR) {
+			out_safe(r->str, sizeof why - 1, why, sizeof why);
+			freeReplyObject(r);
+			return why;
+		}
+		freeReplyObject(r);
+	}
+	return NULL;
+}
+
+bool
+ctl_redis_answers(struct ctl *c, char *why, size_t whylen)
+{
+	const struct redis_options *o = &c->conf.redis;
+	const struct timeval wait = {.tv_usec = CALL_TIMEOUT_MS * 1000};
+	redisContext *redis = o->port != 0 ? redisConnectWithTimeout(o->host, o->port, wait)
+					   : redisConnectUnixWithTimeout(o->host, wait);
+	const char *trouble;
+
+	if (redis == NULL)
+		ctl_die(CTL_REFUSED, "out of memory");
+	(void)redisSetTimeout(redis, wait);
+	trouble = redis->err != 0 ? redis->errstr : greet(o, redis);
+	if (trouble != NULL && o->port != 0)
+		snprintf(why, whylen, "redis at %s port %d: %s", o->host, o->port, trouble);
+	else if (trouble != NULL)
+		snprintf(why, whylen, "redis at %s: %s", o->host, trouble);
+	redisFree(redis);
+	return trouble == NULL;
+}
+
 redisReply *
 ctl_call(struct ctl *c, int argc, const char **argv)
 {

@@ -131,7 +131,7 @@ rules_load(struct ctl *c, struct rules *r)
 		r->store = redis_store_open(&o, r->zone, 0, "weirctl", on_notice, NULL);
 	if (r->store == NULL)
 		ctl_die(CTL_REFUSED, "out of memory");
-	if (store_load(r->store, 0, "", &r->overlay) != STORE_OK)
+	if (store_load(r->store, 0, NULL, &r->overlay) != STORE_OK)
 		ctl_die(CTL_REFUSED, "the limits in redis cannot be read");
 	r->ignored = json_array();
 	if (!ruleset_overlay(&c->conf.rules, &r->overlay, clock_real_us(), &r->set, on_reject, &k))
@@ -144,6 +144,22 @@ rules_load(struct ctl *c, struct rules *r)
 		    "one knows %d and keeps to the file\n",
 		    (long long)r->overlay.format, OVERLAY_FORMAT);
 	said = r->overlay.format > OVERLAY_FORMAT;
+}
+
+void
+rules_load_or_file(struct ctl *c, struct rules *r)
+{
+	char why[256];
+
+	if (c->conf.use_redis && ctl_redis_answers(c, why, sizeof why)) {
+		rules_load(c, r);
+		return;
+	}
+	if (c->conf.use_redis)
+		fprintf(stderr, "weirctl: note: %s; these are the limits of the file\n", why);
+	memset(r, 0, sizeof *r);
+	r->set = c->conf.rules;
+	r->ignored = json_array();
 }
 
 void

@@ -66,6 +66,8 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
 	if (v.action != DO_ACCEPT)
 		zone_stat_add(w->zone, ZONE_REFUSED, 1);
+	if (v.noted != 0)
+		zone_stat_add(w->zone, ZONE_SHADOWED, 1);
 	atomic_fetch_sub(&w->in_flight, 1);
 	snapshot_put(w->snapshots, r);
 	return next;

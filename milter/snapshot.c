@@ -282,6 +282,26 @@ announce(const struct snapshots *s, const struct overlay *o)
 		    log_escape(o->generation, safe, sizeof safe));
 }
 
+/* All of it, whatever Redis has sent. */
+static bool
+load(struct snapshots *s, struct store *store, int64_t deadline_us, struct overlay *out)
+{
+	struct overlay changes;
+	bool done;
+
+	if (store_load(store, deadline_us, &s->overlay, out) != STORE_OK)
+		return false;
+	if (!out->changes)
+		return true;
+	changes = *out;
+	done = overlay_merge(&s->overlay, &changes, out);
+	overlay_free(&changes);
+	if (!done || overlay_is_whole(out))
+		return done;
+	overlay_free(out);
+	return store_load(store, deadline_us, NULL, out) == STORE_OK;
+}
+
 bool
 snapshot_refresh(struct snapshots *s, struct store *store, const char *stale, int64_t deadline_us,
     int64_t now_us)
@@ -294,7 +314,7 @@ snapshot_refresh(struct snapshots *s, struct store *store, const char *stale, in
 	r = get(s);
 	done = strcmp(r->generation, stale) != 0;
 	snapshot_put(s, r);
-	if (!done && store_load(store, deadline_us, stale, &o) == STORE_OK) {
+	if (!done && load(s, store, deadline_us, &o)) {
 		done = true;
 		if (strcmp(o.generation, stale) == 0)
 			overlay_free(&o);

@@ -110,6 +110,7 @@ status_publish(struct worker *w, int64_t now_us)
 	add_drain(&p, w->zone, now_us);
 	add_number(&p, "decisions", decisions);
 	add_number(&p, "refused", refused);
+	add_number(&p, "shadowed", zone_stat(w->zone, ZONE_SHADOWED));
 	add_number(&p, "decisions_per_s", per_second(decisions - last.decisions, span));
 	add_number(&p, "refused_per_s", per_second(refused - last.refused, span));
 	add_number(&p, "breaker_opened", zone_stat(w->zone, ZONE_REDIS_LOST));

@@ -197,7 +197,8 @@ static void
 watch(struct worker *w)
 {
 	struct pollfd p = {.fd = self.control_fd, .events = POLLIN};
-	int64_t tick_us = clock_mono_us() + TICK_US;
+	/* not all workers at the same moment: each may have long lists to read */
+	int64_t tick_us = clock_mono_us() + TICK_US + TICK_US / 10 * (w->number % 10);
 
 	for (;;) {
 		int64_t now, until = tick_us, ready = atomic_load(&self.ready_us);

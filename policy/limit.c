@@ -221,17 +221,21 @@ set_ladder(struct limit *l, const char *value, char *err, size_t errlen)
 	return true;
 }
 
-enum { GAVE_RATE = 1, GAVE_QUOTA = 2 };
+enum { GAVE_RATE = 1, GAVE_QUOTA = 2, GAVE_BURST = 4 };
 
 /* A quota takes the place of the rate of the layer below, and the other way round; in one layer
  * only one of them can be meant. */
 static bool
 one_kind(struct limit *l, unsigned given, char *err, size_t errlen)
 {
-	l->gave |= (uint8_t)given;
-	if (l->gave == (GAVE_RATE | GAVE_QUOTA))
+	uint8_t gave = l->gave | (uint8_t)given;
+
+	if ((gave & (GAVE_RATE | GAVE_QUOTA)) == (GAVE_RATE | GAVE_QUOTA))
 		return err_set(
 		    err, errlen, "a limit has a rate or a quota: for both make two limits", NULL);
+	if ((gave & (GAVE_BURST | GAVE_QUOTA)) == (GAVE_BURST | GAVE_QUOTA))
+		return err_set(err, errlen, "burst goes with rate; a quota has none", NULL);
+	l->gave = gave;
 	if (given == GAVE_RATE)
 		l->quota = l->window_us = 0;
 	else {
@@ -268,6 +272,8 @@ set_burst(struct limit *l, const char *value, char *err, size_t errlen)
 		return err_set(err, errlen, "burst is a whole number from 1 to 1000000000", NULL);
 	l->burst = n;
 	l->burst_given = true;
+	/* with a quota of the layer below it is limit_finish() that complains */
+	l->gave |= GAVE_BURST;
 	return true;
 }
 

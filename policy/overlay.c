@@ -284,6 +284,15 @@ ruleset_overlay(const struct ruleset *base, const struct overlay *o, int64_t now
 	return false;
 }
 
+bool
+overlay_is_whole(const struct overlay *o)
+{
+	for (int s = 0; s < SECTIONS; s++)
+		if (o->total[s] != o->n[s])
+			return false;
+	return true;
+}
+
 const char *
 overlay_words(const struct overlay *o, enum overlay_section s, const char *name)
 {

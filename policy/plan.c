@@ -145,14 +145,15 @@ add_hit(struct request *q, const struct limit *l, struct cost cost, unsigned tim
 		q->hits[q->nhits - 1].cost = limit_ceiling(l) * times + 1;
 }
 
-/* A HELO, a login are those of the last command before; at connect there is none, and a limit
- * per such has no record. */
+/* Before MAIL only the client is known; a sender that has not been said is not the null sender. A
+ * HELO, a login are those of the last command before; without one a limit per such has no record. */
 static void
 plan_limit(const struct ruleset *r, const struct facts *f, const struct limit *l, struct request *q)
 {
 	struct cost cost = limit_cost(l, f);
 
-	if (!l->enabled || cost.things <= 0 || !limit_is_for(l, f))
+	if (!l->enabled || cost.things <= 0 || !limit_is_for(l, f) ||
+	    (f->stage < STAGE_MAIL && !limit_per_is_client(l->per)))
 		return;
 	add_hit(q, l, cost, 1, request_record(r, f, l->per, q));
 	for (unsigned i = 0; i < l->nrungs && f->client.family == ADDR_V6; i++)

@@ -30,10 +30,14 @@ void
 trust_fade(struct trust *t, const struct trust_rule *r, int64_t now_us)
 {
 	int64_t dt = now_us - t->time_us;
+	int64_t most = 2 * r->messages * MICRO;
 
 	if (t->earned_us > now_us)
 		t->earned_us = now_us;
 	t->time_us = now_us;
+	/* it may have been earned while `messages` were more; a hand may have written anything */
+	if (t->credit > most)
+		t->credit = most;
 	if (dt <= 0)
 		return;
 	t->credit = r->messages > 0 ? bucket_drained(t->credit, dt, r->messages, r->keep_us) : 0;

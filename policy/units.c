@@ -162,6 +162,49 @@ units_rate(const char *text, int64_t max, int64_t *n, int64_t *period_us, bool *
 	return true;
 }
 
+/* --- and back ------------------------------------------------------------------------------ */
+
+static char *
+write_quantity(int64_t n, const char *unit, char out[UNITS_TEXT_MAX])
+{
+	char digits[UNITS_TEXT_MAX], *p = digits + sizeof digits;
+
+	*--p = '\0';
+	do
+		*--p = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	strcpy(out, p);
+	return strcat(out, unit);
+}
+
+/* Units stand from the smallest to the largest, up to the one without a name. Not in weeks: people
+ * say 7d and 35d. */
+static char *
+write_exactly(int64_t n, const struct unit *units, const char *rest, char out[UNITS_TEXT_MAX])
+{
+	const struct unit *best = NULL;
+
+	for (; n != 0 && units->name[0] != '\0'; units++)
+		if (n % units->factor == 0 && units->name[0] != 'w')
+			best = units;
+	if (best == NULL)
+		return write_quantity(n, rest, out);
+	return write_quantity(n / best->factor, best->name, out);
+}
+
+char *
+units_duration_text(int64_t us, char out[UNITS_TEXT_MAX])
+{
+	/* what is finer than the finest unit was never read */
+	return write_exactly(us - us % USEC_PER_MSEC, duration_units, "s", out);
+}
+
+char *
+units_figure_text(int64_t n, bool sized, char out[UNITS_TEXT_MAX])
+{
+	return sized ? write_exactly(n, size_units, "", out) : write_quantity(n, "", out);
+}
+
 bool
 units_bool(const char *text, bool *value)
 {

@@ -330,7 +330,7 @@ ask_answer(const redisReply *r, const struct request *q, struct answer *out, cha
 /* --- what Redis lays over the file -------------------------------------------------------- */
 
 /* Where the entries begin in load.lua's reply. */
-#define LOAD_HEAD (2 + 2 * SECTIONS)
+#define LOAD_HEAD (3 + 2 * SECTIONS)
 
 static const unsigned section_max[SECTIONS] = {
     [SECTION_LIMITS] = OVERLAY_LIMITS_MAX,
@@ -340,19 +340,21 @@ static const unsigned section_max[SECTIONS] = {
 };
 
 char *
-ask_load_command(
-    const struct site *s, const struct ask_names *n, bool text, const char *known, size_t *len)
+ask_load_command(const struct site *s, const struct ask_names *n, bool text,
+    const struct overlay *known, size_t *len)
 {
 	char key[SITE_KEY_MAX];
 	struct args a;
 
 	arg_begin(&a, text, n->load, lua_load);
-	arg_number(&a, 2 + SECTIONS);
+	arg_number(&a, 3 + SECTIONS);
 	arg_copy(&a, key, site_key(s, "generation", NULL, key));
 	arg_copy(&a, key, site_key(s, "format", NULL, key));
 	for (int i = 0; i < SECTIONS; i++)
 		arg_copy(&a, key, site_key(s, section_name((enum overlay_section)i), NULL, key));
-	arg_text(&a, known);
+	arg_copy(&a, key, site_key(s, "history", NULL, key));
+	arg_text(&a, known != NULL ? known->generation : "");
+	arg_number(&a, known != NULL && overlay_is_whole(known));
 	arg_number(&a, OVERLAY_BYTES_MAX);
 	for (int i = 0; i < SECTIONS; i++)
 		arg_number(&a, section_max[i]);
@@ -411,14 +413,17 @@ static bool
 overlay_head(const redisReply *r, struct overlay *out)
 {
 	size_t entries = 0;
+	int64_t changes;
 
-	if (!generation_at(r, 0, out->generation) || !number_at(r, 1, NUMBER_MAX, &out->format))
+	if (!generation_at(r, 0, out->generation) || !number_at(r, 1, NUMBER_MAX, &out->format) ||
+	    !number_at(r, 2, 1, &changes))
 		return false;
+	out->changes = changes == 1;
 	for (unsigned s = 0; s < SECTIONS; s++) {
-		const redisReply *total = r->element[3 + 2 * s];
+		const redisReply *total = r->element[4 + 2 * s];
 		int64_t kept;
 
-		if (!number_at(r, 2 + 2 * s, section_max[s], &kept) || total == NULL ||
+		if (!number_at(r, 3 + 2 * s, section_max[s], &kept) || total == NULL ||
 		    total->type != REDIS_REPLY_INTEGER || total->integer < -1)
 			return false;
 		out->n[s] = (unsigned)kept;

@@ -32,8 +32,8 @@ char *ask_command(const struct site *s, const struct ask_names *n, bool text,
 enum ask_outcome ask_answer(
     const redisReply *r, const struct request *q, struct answer *out, char why[SITE_WHY_MAX]);
 
-char *ask_load_command(
-    const struct site *s, const struct ask_names *n, bool text, const char *known, size_t *len);
+char *ask_load_command(const struct site *s, const struct ask_names *n, bool text,
+    const struct overlay *known, size_t *len);
 /* On ASK_OK the overlay is to be freed with overlay_free(). */
 enum ask_outcome ask_overlay(const redisReply *r, struct overlay *out, char why[SITE_WHY_MAX]);
 

@@ -107,7 +107,7 @@ release(struct store *s, uint64_t lease)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
 	return store_load(((struct chain *)s)->redis, deadline_us, known, out);
 }

@@ -181,7 +181,7 @@ no_right(const char *why)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
 	struct redis_store *me = (struct redis_store *)s;
 	enum ask_outcome outcome = ASK_NOSCRIPT;

@@ -504,7 +504,7 @@ release(struct store *s, uint64_t lease)
 }
 
 static enum store_status
-load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
+load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
 	(void)s;
 	(void)known;

@@ -13,17 +13,28 @@ _weirctl_ask()
 _weirctl_reply()
 {
 	local IFS=$' \t\n'
-	COMPREPLY=($(compgen -W "$1" -- "$2"))
+	COMPREPLY=($(compgen -W "$1" -- "$2")) || :
+}
+
+# Words that go on without a blank.
+_weirctl_who()
+{
+	_weirctl_reply "$1" "$2"
+	case ${COMPREPLY[0]-} in
+	*: | *=) compopt -o nospace 2>/dev/null || : ;;
+	esac
 }
 
 # What may stand behind KEY=.
 _weirctl_values()
 {
 	case $1 in
-	count) echo connections sessions messages recipients ;;
-	per) echo address network all user sender sender-domain recipient recipient-domain helo ;;
+	count) echo connections sessions messages recipients rejected-recipients bytes ;;
+	per) echo address network pool all user sender sender-domain recipient recipient-domain helo ;;
 	action) echo refuse defer log ;;
-	enabled) echo true false ;;
+	for) echo everyone strangers known authenticated ;;
+	ladder) echo off ;;
+	enabled | strict) echo true false ;;
 	esac
 }
 
@@ -31,7 +42,7 @@ _weirctl_values()
 _weirctl_words()
 {
 	local current=$1 previous=$2 before=$3 keys
-	keys='count= per= rate= burst= max= strict= action= reply= enabled='
+	keys='count= per= for= ladder= rate= burst= quota= max= strict= action= reply= enabled='
 	if [[ $current == '=' ]]; then
 		_weirctl_reply "$(_weirctl_values "$previous")" ''
 	elif [[ $previous == '=' ]]; then
@@ -42,9 +53,43 @@ _weirctl_words()
 	elif [[ $previous == for ]]; then
 		_weirctl_reply '30m 2h 1d 1w' "$current"
 	else
-		_weirctl_reply "$keys for" "$current"
+		_weirctl_reply "$keys ${4-for}" "$current"
 		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || :
 	fi
+}
+
+# Words of the file's section greylist.
+_weirctl_greylist()
+{
+	local current=$1 previous=$2 before=$3
+	[[ $current != '=' ]] || before=$previous previous='=' current=''
+	if [[ $previous != '=' ]]; then
+		_weirctl_reply 'enabled= delay= window= keep= reply= when-down= -l' "$current"
+		[[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null || :
+	elif [[ $before == enabled ]]; then
+		_weirctl_reply 'true false' "$current"
+	fi
+}
+
+# LOG... [-l NAME KEY=VALUE...] [-g KEY=VALUE...]
+_weirctl_replay()
+{
+	local current=$1 previous=$2 before=$3 word last=''
+	for word in "${words[@]}"; do
+		[[ $word != -[lg] ]] || last=$word
+	done
+	case $last:$previous in
+	*:-l) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+	-l:*) _weirctl_words "$current" "$previous" "$before" '-l -g' ;;
+	-g:*) _weirctl_greylist "$current" "$previous" "$before" ;;
+	*:*)
+		if [[ $current == -* ]]; then
+			_weirctl_reply '-l -g' "$current"
+		else
+			COMPREPLY=($(compgen -f -- "$current" || :))
+		fi
+		;;
+	esac
 }
 
 _weirctl()
@@ -80,38 +125,70 @@ _weirctl()
 				_weirctl_reply '-c -r -j -m -y -h -V --json --yes --help --version' \
 				    "$current"
 			else
-				_weirctl_reply 'limit override exempt block unlist lists why top status
-				    clear drain greylist' "$current"
+				_weirctl_reply 'limit override exempt block trap unlist lists import why
+				    top status clear drain greylist replay suggest' "$current"
 			fi
 			;;
 		esac
 		return 0
 	fi
 	case ${words[0]}:${#words[@]} in
-	limit:1) _weirctl_reply 'list set unset history rollback' "$current" ;;
+	limit:1) _weirctl_reply 'list set unset shadow history rollback' "$current" ;;
 	limit:2)
 		case ${words[1]} in
-		set | unset) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
+		set | unset | shadow) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
 		esac
 		;;
-	limit:*) [[ ${words[1]} != set ]] || _weirctl_words "$current" "$previous" "$before" ;;
+	limit:3)
+		case ${words[1]} in
+		set | shadow)
+			_weirctl_words "$current" "$previous" "$before"
+			[[ ${words[1]} == set || off != "$current"* ]] || COMPREPLY+=(off)
+			;;
+		esac
+		;;
+	limit:*)
+		case ${words[1]} in
+		set | shadow) _weirctl_words "$current" "$previous" "$before" ;;
+		esac
+		;;
 	override:1) _weirctl_reply set "$current" ;;
 	override:2) ;;
 	override:3) _weirctl_reply "$(_weirctl_ask name limit)" "$current" ;;
 	override:*) _weirctl_words "$current" "$previous" "$before" ;;
-	exempt:2 | block:2) _weirctl_reply for "$current" ;;
-	exempt:3 | block:3) _weirctl_reply '30m 2h 1d 1w' "$current" ;;
+	exempt:1) _weirctl_who 'user: name:' "$current" ;;
+	block:1) _weirctl_who 'user:' "$current" ;;
+	exempt:2 | block:2 | trap:2) _weirctl_reply for "$current" ;;
+	exempt:3 | block:3 | trap:3) _weirctl_reply '30m 2h 1d 1w' "$current" ;;
 	drain:1) _weirctl_reply "all $(_weirctl_ask node status)" "$current" ;;
 	drain:2) _weirctl_reply 'on off' "$current" ;;
 	drain:3) _weirctl_reply 'for -w' "$current" ;;
 	drain:4) [[ $previous != for ]] || _weirctl_reply '30m 2h 1d' "$current" ;;
 	drain:5) _weirctl_reply -w "$current" ;;
 	unlist:1) _weirctl_reply "$(_weirctl_ask who lists)" "$current" ;;
-	why:[2468]) _weirctl_reply 'sender recipient user' "$current" ;;
-	greylist:1) _weirctl_reply 'list pass forget' "$current" ;;
+	import:1) _weirctl_reply 'postgrey-clients postgrey-recipients milter-greylist' "$current" ;;
+	import:2) COMPREPLY=($(compgen -f -- "$current")) ;;
+	import:*) _weirctl_reply '-n for' "$current" ;;
+	why:*)
+		((${#words[@]} % 2 == 1)) ||
+		    _weirctl_reply 'name sender recipient user helo' "$current"
+		;;
+	greylist:1) _weirctl_reply 'list pass forget on off' "$current" ;;
+	greylist:2) [[ ${words[1]} != off ]] || _weirctl_who 'user: name: sender: recipient:' "$current" ;;
+	greylist:3)
+		case ${words[1]} in
+		on) _weirctl_who 'delay= for' "$current" ;;
+		off) _weirctl_reply for "$current" ;;
+		esac
+		;;
+	replay:*) _weirctl_replay "$current" "$previous" "$before" ;;
+	suggest:*) COMPREPLY=($(compgen -f -- "$current" || :)) ;;
 	top:*)
 		case $previous in
-		by) _weirctl_reply 'refused connections messages recipients' "$current" ;;
+		by)
+			_weirctl_reply 'refused connections messages recipients
+			    rejected-recipients bytes' "$current"
+			;;
 		-n) ;;
 		*) _weirctl_reply 'by -n' "$current" ;;
 		esac

@@ -13,6 +13,7 @@
 
 #include "weir/addr.h"
 #include "weir/reply.h"
+#include "weir/units.h"
 
 #define LIMIT_NAME_MAX 32
 #define LIMIT_ERR_MAX 256
@@ -84,7 +85,7 @@ struct limit {
 	int64_t burst; /* bucket size */
 	bool burst_given; /* else it follows the rate's number */
 	bool sized; /* a figure was written with k, M or G */
-	uint8_t gave; /* limit.c's: rate or quota, whichever this layer has said */
+	uint8_t gave; /* limit.c's: rate, quota, burst, whichever this layer has said */
 	bool strict; /* refused attempts are charged too, up to STRICT_BURSTS times the burst */
 	int64_t max; /* open at once; sessions only */
 	int64_t quota; /* at most so many ... */
@@ -114,6 +115,15 @@ bool limit_set_words(struct limit *l, const char *words, char *err, size_t errle
 /* Checks what only the whole can tell (sessions without max, a 451 for refuse, ...) and fills
  * what follows from the rest. To be called once all words are in. */
 bool limit_finish(struct limit *l, char *err, size_t errlen);
+
+/* The words that make this limit out of limit_init(): what limit_set_words() reads. Without its
+ * reply, and without the figures that follow from others. */
+#define LIMIT_WORDS_MAX 768
+char *limit_words(const struct limit *l, char out[LIMIT_WORDS_MAX]);
+
+/* Its figures for people, `times` as much of it: "60/1m burst 30", "1000/1d", "max 20". */
+#define LIMIT_FIGURES_MAX (3 * UNITS_TEXT_MAX)
+char *limit_figures(const struct limit *l, int64_t times, char out[LIMIT_FIGURES_MAX]);
 
 /* The figure that may not be passed: burst, quota or max, in whole things. */
 int64_t limit_ceiling(const struct limit *l);

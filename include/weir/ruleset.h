@@ -135,11 +135,15 @@ struct overlay_entry {
 
 struct overlay {
 	char generation[GENERATION_MAX + 1];
+	bool changes; /* only what differs from the known one; words "" = gone */
 	int64_t format; /* above OVERLAY_FORMAT: written by a newer weir, and left alone */
 	unsigned n[SECTIONS];
 	int64_t total[SECTIONS]; /* in Redis: more than n when too many, -1 when it is no hash */
 	struct overlay_entry *entries[SECTIONS]; /* each sorted by name */
 };
+
+/* True when every entry that Redis counts is there. */
+bool overlay_is_whole(const struct overlay *o);
 
 /* What stands there for that name; NULL = nothing. */
 const char *overlay_words(const struct overlay *o, enum overlay_section s, const char *name);

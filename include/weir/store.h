@@ -16,8 +16,12 @@ enum store_status {
 	STORE_DOWN /* no usable answer; whether anything was charged is unknown */
 };
 
-/* Frees what store_load() allocated. */
+/* Frees what store_load() or overlay_merge() allocated. */
 void overlay_free(struct overlay *o);
+
+/* What `changes` makes of `known`; borrows nothing. total stays what Redis counts: if n differs,
+ * something has changed that the history does not tell. False: out of memory. */
+bool overlay_merge(const struct overlay *known, const struct overlay *changes, struct overlay *out);
 
 /* How a store tells its owner of changes of state: one line each, no newline, safe to log. */
 typedef void store_notice(void *ctx, int syslog_priority, const char *line);
@@ -29,7 +33,7 @@ struct store_ops {
 	    struct store *, const struct request *, int64_t now_us, struct answer *);
 	void (*release)(struct store *, uint64_t lease);
 	enum store_status (*load)(
-	    struct store *, int64_t deadline_us, const char *known, struct overlay *);
+	    struct store *, int64_t deadline_us, const struct overlay *known, struct overlay *);
 	void (*publish)(struct store *, const char *const *pairs, unsigned n);
 	void (*close)(struct store *);
 };
@@ -53,10 +57,14 @@ store_release(struct store *s, uint64_t lease)
 		s->ops->release(s, lease);
 }
 
-/* Reads what Redis lays over the file, unless its generation is the known one: then only that is
- * said, with no entries ("" reads in any case). The zone has nothing, and generation "0". */
+/*
+ * Reads what Redis lays over the file. If its generation is the known one only that is said, with
+ * no entries; if the history tells all steps from the known one, out->changes is set, and
+ * overlay_merge() makes a whole of both. known NULL reads all. The zone has nothing, and
+ * generation "0".
+ */
 static inline enum store_status
-store_load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
+store_load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
 	return s->ops->load(s, deadline_us, known, out);
 }

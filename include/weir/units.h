@@ -38,6 +38,15 @@ bool units_rate(const char *text, int64_t max, int64_t *n, int64_t *period_us, b
 /* "64k", "32M", "1G" or bytes; powers of 1024. */
 bool units_size(const char *text, int64_t *bytes);
 
+/* Room for what the two below write. */
+#define UNITS_TEXT_MAX 24
+
+/* What units_duration() reads as us, in the largest unit that fits: "10m", "36h", "1500ms". */
+char *units_duration_text(int64_t us, char out[UNITS_TEXT_MAX]);
+
+/* The same for units_figure(): "1000"; with k, M or G if sized and exact: "100M". */
+char *units_figure_text(int64_t n, bool sized, char out[UNITS_TEXT_MAX]);
+
 /* true/yes/on and false/no/off. */
 bool units_bool(const char *text, bool *value);
 

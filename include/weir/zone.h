@@ -154,6 +154,7 @@ int64_t zone_breaker_since(struct zone *z);
 enum zone_counter {
 	ZONE_DECISIONS, /* verdicts */
 	ZONE_REFUSED, /* of these not accepted */
+	ZONE_SHADOWED, /* of these exceeded a limit with action=log */
 	ZONE_REDIS_LOST, /* the breaker opened */
 	ZONE_REDIS_LOST_AT, /* ... last, microseconds since 1970 */
 	ZONE_COUNTERS

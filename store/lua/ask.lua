@@ -180,6 +180,7 @@ local function trust_read(text, messages, keep)
 		return {credit = 0, good = 0, bad = 0, earned = 0}
 	end
 	c, g, b, t, e = tonumber(c), tonumber(g), tonumber(b), tonumber(t), tonumber(e)
+	c = math.min(c, 2 * messages * 1000000)
 	local dt = now - t
 	if e > now then
 		e = now
@@ -524,7 +525,11 @@ for i = 1, nrecords do
 	local r = records[i]
 	if #r.set > 0 then
 		call('HSET', r.key, unpack(r.set))
-		call('PEXPIRE', r.key, format('%.0f', r.ttl))
+		-- never sooner than for what stands there: a limit counted per pool needs an hour, that
+		-- the pool is known a month
+		if call('PTTL', r.key) < r.ttl then
+			call('PEXPIRE', r.key, format('%.0f', r.ttl))
+		end
 	end
 end
 

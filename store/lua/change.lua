@@ -40,19 +40,20 @@ for _, c in ipairs(changes) do
 end
 -- What has been over for an hour (hosts' clocks differ) makes room.
 local now = tonumber(redis.call('TIME')[1])
-local all = redis.call('HGETALL', KEYS[4])
+local all, gone = redis.call('HGETALL', KEYS[4]), {}
 for i = 1, #all, 2 do
 	-- (of thousands of entries few have an end)
 	local over = string.find(all[i + 1], 'until=', 1, true) and
 		string.match(' ' .. string.gsub(all[i + 1], '"[^"]*"', '""'), ' until=(%d+)')
 	if over and tonumber(over) + 3600 < now then
 		redis.call('HDEL', KEYS[4], all[i])
+		gone[#gone + 1] = all[i]
 	end
 end
 
 local n = redis.call('INCR', KEYS[1])
 redis.call('SETNX', KEYS[3], '1')
-redis.call('LPUSH', KEYS[2], cjson.encode({n = n, time = now,
-	by = ARGV[2], reason = ARGV[3], changes = changes}))
+redis.call('LPUSH', KEYS[2], cjson.encode({n = n, time = now, by = ARGV[2], reason = ARGV[3],
+	changes = changes, gone = #gone > 0 and {section = ARGV[1], fields = gone} or nil}))
 redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[4]) - 1)
 return {1, n}

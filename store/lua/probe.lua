@@ -5,6 +5,7 @@
 
 redis.call('HSET', KEYS[1], 'probe', '1')
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('PTTL', KEYS[1])
 redis.call('ZADD', KEYS[2], 1, 'probe')
 redis.call('PEXPIRE', KEYS[2], ARGV[1])
 return 1

@@ -57,7 +57,7 @@ struct word {
 };
 
 /* Figures are small, so that limits are reached, and some do not divide evenly. */
-static const struct word limit_words[] = {
+static const struct word limit_words_table[] = {
     {"count", 100,
 	{"connections", "sessions", "messages", "recipients", "rejected-recipients", "bytes"}},
     {"per", 80,
@@ -65,7 +65,7 @@ static const struct word limit_words[] = {
 	    "recipient-domain", "helo"}},
     {"rate", 70, {"1/1s", "3/10s", "60/1m", "7/11m", "100/1h", "2/1d", "5k/1h"}},
     {"burst", 50, {"1", "2", "3", "5", "7", "10k"}},
-    {"quota", 30, {"1/10s", "3/1m", "5/1h", "45/1h", "7/1d", "10k/1h"}},
+    {"quota", 30, {"1/10s", "3/1m", "5/1h", "20/1m", "45/1h", "7/1d", "10k/1h"}},
     {"max", 30, {"1", "2", "3"}},
     {"for", 40,
 	{"everyone", "strangers", "known", "authenticated", "\"192.0.2.0/24 2001:db8::/32\""}},
@@ -78,27 +78,31 @@ static const struct word limit_words[] = {
 /* What an override, or a change while mail flows, may say anew. */
 static const char *const changeable[] = {"rate", "burst", "quota", "max", "action", "strict", NULL};
 
-/* key: "SECTION WORD" of weir.conf. */
-static const struct word settings[] = {
-    {" mode", 15, {"observe"}},
-    {" address-v6", 15, {"128", "56"}},
-    {" network-v4", 15, {"32", "16"}},
-    {" network-v6", 15, {"48", "56"}},
-    {" recipient-delimiter", 15, {"+"}},
-    {" unwrap-senders", 15, {"true"}},
-    {" trap-block", 15, {"1m", "1d"}},
-    {"greylist enabled", 50, {"true"}},
-    {"greylist delay", 50, {"1s", "1m", "1h"}},
-    {"greylist window", 30, {"2h", "3d"}},
-    {"greylist keep", 30, {"4d", "70d"}},
-    {"greylist correspondents", 40, {"true"}},
-    {"greylist embargo", 40, {"1/1h", "2/1m", "off"}},
-    {"known messages", 70, {"0", "2", "2", "3"}},
-    {"known over", 70, {"1s", "1s", "1m", "1h", "1d"}},
-    {"known keep", 40, {"2d", "20d"}},
-    {"known learn", 40, {"true"}},
-    {NULL, 0, {NULL}},
+/* Of weir.conf. */
+static const struct setting {
+	const char *section;
+	struct word word;
+} settings[] = {
+    {"", {"mode", 15, {"observe"}}},
+    {"", {"address-v6", 15, {"128", "56"}}},
+    {"", {"network-v4", 15, {"32", "16"}}},
+    {"", {"network-v6", 15, {"48", "56"}}},
+    {"", {"recipient-delimiter", 15, {"+"}}},
+    {"", {"unwrap-senders", 15, {"true"}}},
+    {"", {"trap-block", 15, {"1m", "1d"}}},
+    {"greylist", {"enabled", 50, {"true"}}},
+    {"greylist", {"delay", 50, {"1s", "1m", "1h"}}},
+    {"greylist", {"window", 30, {"2h", "3d"}}},
+    {"greylist", {"keep", 30, {"4d", "70d"}}},
+    {"greylist", {"correspondents", 40, {"true"}}},
+    {"greylist", {"embargo", 40, {"1/1h", "2/1m", "off"}}},
+    {"known", {"messages", 70, {"0", "2", "2", "3"}}},
+    {"known", {"over", 70, {"1s", "1s", "1m", "1h", "1d"}}},
+    {"known", {"keep", 40, {"2d", "20d"}}},
+    {"known", {"learn", 40, {"true"}}},
 };
+#define NSETTINGS (sizeof settings / sizeof settings[0])
+_Static_assert(NSETTINGS <= RULES_SETTINGS_MAX, "they all fit");
 
 static const char *
 value_of(struct rng *r, const struct word *w)
@@ -123,8 +127,8 @@ static void
 any_words(struct rng *r, const char *first, char text[RULES_TEXT_MAX])
 {
 	text[0] = '\0';
-	add_word(text, limit_words[0].key, first);
-	for (const struct word *w = limit_words + 1; w->key != NULL; w++)
+	add_word(text, limit_words_table[0].key, first);
+	for (const struct word *w = limit_words_table + 1; w->key != NULL; w++)
 		if (rng_percent(r, w->percent))
 			add_word(text, w->key, value_of(r, w));
 }
@@ -133,7 +137,7 @@ static void
 other_words(struct rng *r, char text[RULES_TEXT_MAX])
 {
 	text[0] = '\0';
-	for (const struct word *w = limit_words; w->key != NULL; w++)
+	for (const struct word *w = limit_words_table; w->key != NULL; w++)
 		for (size_t i = 0; changeable[i] != NULL; i++)
 			if (strcmp(changeable[i], w->key) == 0 && rng_percent(r, 35))
 				add_word(text, w->key, value_of(r, w));
@@ -141,29 +145,22 @@ other_words(struct rng *r, char text[RULES_TEXT_MAX])
 
 /* --- what they make ------------------------------------------------------------------------- */
 
-static bool
-set_setting(struct ruleset *r, const char *text)
+/* The words of settings[], found once. */
+static const struct conf_word *
+setting_word(unsigned i)
 {
-	static struct conf c;
-	char section[16], name[32], value[32], err[256];
+	static const struct conf_word *found[NSETTINGS];
 
-	if (c.exempt == NULL)
-		conf_defaults(&c);
-	c.rules = *r;
-	/* "SECTION WORD VALUE", the section may be empty */
-	if (sscanf(text, "%15[^ ] %31s %31s", section, name, value) != 3) {
-		section[0] = '\0';
-		if (sscanf(text, " %31s %31s", name, value) != 2)
-			return false;
+	if (found[i] == NULL)
+		for (const struct conf_word *w = conf_words; w->name != NULL; w++)
+			if (strcmp(w->section, settings[i].section) == 0 &&
+			    strcmp(w->name, settings[i].word.key) == 0)
+				found[i] = w;
+	if (found[i] == NULL) {
+		fprintf(stderr, "generator: no word %s\n", settings[i].word.key);
+		exit(99);
 	}
-	for (const struct conf_word *w = conf_words; w->name != NULL; w++)
-		if (strcmp(w->section, section) == 0 && strcmp(w->name, name) == 0) {
-			if (!conf_word_set(&c, w, NULL, value, err, sizeof err))
-				return false;
-			*r = c.rules;
-			return true;
-		}
-	return false;
+	return found[i];
 }
 
 static const psl_ctx_t *
@@ -176,29 +173,50 @@ public_suffixes(void)
 	return psl;
 }
 
-/* The file's layer. */
+/* The file's layer, without limits. */
+static bool
+build_settings(const struct rules *rules, struct ruleset *out)
+{
+	static struct conf c;
+	char err[256];
+
+	if (c.exempt == NULL)
+		conf_defaults(&c);
+	ruleset_defaults(&c.rules);
+	c.rules.nlimits = 0;
+	c.rules.psl = public_suffixes();
+	strcpy(c.rules.generation, "0");
+	for (unsigned i = 0; i < rules->nsettings; i++)
+		if (!conf_word_set(&c, setting_word(rules->settings[i].word), NULL,
+			rules->settings[i].value, err, sizeof err))
+			return false;
+	*out = c.rules;
+	return ruleset_finish(out, err, sizeof err);
+}
+
+static bool
+build_limit(const char *name, const char *words, struct ruleset *out)
+{
+	char err[LIMIT_ERR_MAX];
+	struct limit l;
+
+	limit_init(&l, name);
+	if (!limit_set_words(&l, words, err, sizeof err) || !limit_finish(&l, err, sizeof err) ||
+	    !ruleset_ladders_fit(out, &l))
+		return false;
+	*ruleset_limit_add(out, name) = l;
+	return true;
+}
+
 static bool
 build_file(const struct rules *rules, struct ruleset *out)
 {
-	char err[LIMIT_ERR_MAX + LIMIT_NAME_MAX + 16];
-	struct limit *l;
+	bool ok = build_settings(rules, out);
 
-	ruleset_defaults(out);
-	out->nlimits = 0;
-	out->psl = public_suffixes();
-	strcpy(out->generation, "0");
-	for (unsigned i = 0; i < rules->nsettings; i++)
-		if (!set_setting(out, rules->settings[i]))
-			return false;
-	for (unsigned i = 0; i < rules->nlimits; i++) {
-		if (rules->off[i])
-			continue;
-		l = ruleset_limit_add(out, rules->limits[i].name);
-		if (!limit_set_words(l, rules->limits[i].words, err, sizeof err) ||
-		    !limit_finish(l, err, sizeof err) || !ruleset_ladders_fit(out, l))
-			return false;
-	}
-	return ruleset_finish(out, err, sizeof err);
+	for (unsigned i = 0; ok && i < rules->nlimits; i++)
+		ok = rules->off[i] ||
+		    build_limit(rules->limits[i].name, rules->limits[i].words, out);
+	return ok;
 }
 
 static const char *
@@ -254,33 +272,43 @@ rules_build(const struct rules *rules, struct ruleset *now, struct ruleset *late
 /* --- making --------------------------------------------------------------------------------- */
 
 static void
-make_file(struct rng *r, struct rules *out)
+make_settings(struct rng *r, struct rules *out)
 {
-	struct ruleset built;
-	const char *count = value_of(r, &limit_words[0]);
-	unsigned n, tries = 0;
+	out->nsettings = 0;
+	for (unsigned i = 0; i < NSETTINGS; i++)
+		if (rng_percent(r, settings[i].word.percent)) {
+			out->settings[out->nsettings].word = i;
+			out->settings[out->nsettings++].value = value_of(r, &settings[i].word);
+		}
+}
 
+static void
+make_limit(struct rng *r, struct rules *out, struct ruleset *file)
+{
+	const char *count = value_of(r, &limit_words_table[0]);
+	unsigned n = out->nlimits++, tries = 0;
+
+	/* one letter, so that a field of Redis holds little else */
+	sprintf(out->limits[n].name, "%c", 'a' + (int)n);
 	do {
-		out->nsettings = out->nlimits = 0;
-		for (const struct word *w = settings; w->key != NULL; w++)
-			if (rng_percent(r, w->percent))
-				snprintf(out->settings[out->nsettings++], RULES_TEXT_MAX, "%s %s",
-				    w->key, value_of(r, w));
-	} while (!build_file(out, &built) && ++tries < TRIES_MAX);
-	for (n = 1 + rng_below(r, RULES_LIMITS_MAX); out->nlimits < n;) {
-		/* one letter, so that a field of Redis holds little else */
-		sprintf(out->limits[out->nlimits].name, "%c", 'a' + (int)out->nlimits);
-		any_words(r, count, out->limits[out->nlimits].words);
-		out->nlimits++;
-		if (!build_file(out, &built) && ++tries < TRIES_MAX)
-			out->nlimits--;
-		else
-			count = value_of(r, &limit_words[0]);
-	}
-	if (tries == TRIES_MAX) {
-		fprintf(stderr, "generator: no sound rules found\n");
-		exit(99);
-	}
+		if (++tries == TRIES_MAX) {
+			fprintf(stderr, "generator: no sound limit of %s found\n", count);
+			exit(99);
+		}
+		any_words(r, count, out->limits[n].words);
+	} while (!build_limit(out->limits[n].name, out->limits[n].words, file));
+}
+
+static void
+make_file(struct rng *r, struct rules *out, struct ruleset *file)
+{
+	unsigned n = 1 + rng_below(r, RULES_LIMITS_MAX);
+
+	do
+		make_settings(r, out);
+	while (!build_settings(out, file));
+	while (out->nlimits < n)
+		make_limit(r, out, file);
 }
 
 static const char *const whos[] = {
@@ -321,8 +349,7 @@ rules_make(struct rng *r, bool changes, struct rules *out)
 	struct ruleset file;
 
 	memset(out, 0, sizeof *out);
-	make_file(r, out);
-	(void)build_file(out, &file);
+	make_file(r, out, &file);
 	for (unsigned i = 0; changes && i < RULES_ENTRIES_MAX; i++)
 		make_entry(r, out, &file, SECTION_LIMITS);
 	for (unsigned i = 0; i < RULES_ENTRIES_MAX; i++) {
@@ -337,7 +364,8 @@ void
 rules_print(const struct rules *rules, FILE *out)
 {
 	for (unsigned i = 0; i < rules->nsettings; i++)
-		fprintf(out, "  %s\n", rules->settings[i]);
+		fprintf(out, "  %s %s = %s\n", settings[rules->settings[i].word].section,
+		    settings[rules->settings[i].word].word.key, rules->settings[i].value);
 	for (unsigned i = 0; i < rules->nlimits; i++)
 		if (!rules->off[i])
 			fprintf(
@@ -390,6 +418,19 @@ who_make(struct rng *r, unsigned variety)
 	if (w.stage == STAGE_CONNECT)
 		w.user = 0;
 	return w;
+}
+
+struct who_asks
+who_at(const struct who_asks *w, const struct who_asks *other)
+{
+	struct who_asks at = *w;
+
+	at.stage = other->stage;
+	at.message_counted = other->message_counted;
+	at.rejected = other->rejected;
+	if (at.stage == STAGE_CONNECT)
+		at.user = 0;
+	return at;
 }
 
 struct facts

@@ -29,6 +29,7 @@ struct rng rng_of(uint64_t seed, uint64_t n);
 /* --- rules ---------------------------------------------------------------------------------- */
 
 #define RULES_LIMITS_MAX 5
+#define RULES_SETTINGS_MAX 24
 #define RULES_TEXT_MAX 256
 /* Overrides and lists; and changes of limits, while mail flows. */
 #define RULES_ENTRIES_MAX 4
@@ -36,7 +37,10 @@ struct rng rng_of(uint64_t seed, uint64_t n);
 struct rules {
 	unsigned nsettings, nlimits, nentries[SECTIONS];
 	bool off[RULES_LIMITS_MAX]; /* left out: to find those that matter */
-	char settings[16][RULES_TEXT_MAX]; /* "SECTION WORD VALUE" of weir.conf */
+	struct {
+		unsigned word; /* of generator.c's table */
+		const char *value;
+	} settings[RULES_SETTINGS_MAX];
 	struct {
 		char name[LIMIT_NAME_MAX + 1], words[RULES_TEXT_MAX];
 	} limits[RULES_LIMITS_MAX];
@@ -65,6 +69,8 @@ struct who_asks {
 
 /* variety: of how many clients, senders, ... at most; 1: all questions are about the same. */
 struct who_asks who_make(struct rng *r, unsigned variety);
+/* The same client and envelope, at the stage of another question. */
+struct who_asks who_at(const struct who_asks *w, const struct who_asks *other);
 /* Strings are the generator's, for good. */
 struct facts who_facts(const struct who_asks *w);
 void who_print(const struct who_asks *w, FILE *out);

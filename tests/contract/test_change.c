@@ -115,6 +115,33 @@ expected_value(void **state)
 	}
 }
 
+/* What was over for more than an hour makes room, and the history tells which. */
+static void
+swept_away(void **state)
+{
+	time_t now = time(NULL);
+	char entry[64];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		snprintf(entry, sizeof entry, "action=block until=%lld",
+		    (long long)now - (i == 0 ? 3700 : 3500));
+		redis_fixture_run(&server, "HSET weir:lists 192.0.2.%d %s", i, entry);
+	}
+	redis_fixture_run(
+	    &server, "HSET weir:lists 192.0.2.9 %s", "action=block reason=\"until=5 only\"");
+	assert_int_equal(changed("lists", "192.0.2.7", "", "action=exempt"), 1);
+	assert_int_equal(redis_fixture_integer(&server, "HLEN weir:lists"), 3);
+	assert_int_equal(redis_fixture_integer(&server, "HEXISTS weir:lists 192.0.2.0"), 0);
+	history_is(0, ".changes[2]", "nil");
+	history_is(0, ".gone.section", "lists");
+	history_is(0, ".gone.fields[1]", "192.0.2.0");
+	history_is(0, ".gone.fields[2]", "nil");
+	assert_int_equal(changed("lists", "192.0.2.7", "action=exempt", ""), 2);
+	history_is(0, ".gone", "nil");
+	assert_int_equal(rolled_back("1", KEEP), 1);
+}
+
 static void
 history_is_cut(void **state)
 {
@@ -263,6 +290,7 @@ main(void)
 	    T(one_change),
 	    T(several_fields),
 	    T(expected_value),
+	    T(swept_away),
 	    T(history_is_cut),
 	    T(change_wrong_types),
 	    T(crowd),

@@ -35,6 +35,8 @@ setup(void **state)
 	assert_non_null(e);
 	e->backend = *(const enum backend *)*state;
 	redis_fixture_run(&server, "FLUSHALL");
+	/* so that a record with a quota stays a list, of which two dumps are the same */
+	redis_fixture_run(&server, "CONFIG SET hash-max-listpack-value 4096");
 	bench_open(&e->bench, server.url, "", 0);
 	if (e->backend == ZONE) {
 		store_close(&e->bench.store);
@@ -232,6 +234,64 @@ greylist(void **state)
 	}
 }
 
+/* Quotas, notes, trust, traps, correspondents and the embargo: at each step five looks and a
+ * question see the same, and a look leaves nothing. */
+static void
+policy(void **state)
+{
+	struct env *e = *state;
+	struct limit quota = make_limit("quota", "count=messages per=address quota=9/1h");
+	struct limit noted =
+	    make_limit("noted", "count=rejected-recipients per=network rate=1/1h burst=2");
+	struct limit known = make_limit("known-ones",
+	    "count=messages per=address quota=9/1h "
+	    "for=known action=log");
+
+	add_hit(&e->q, &quota, "{n}:1", 2);
+	add_hit(&e->q, &noted, "{n}", 1);
+	add_hit(&e->q, &known, "{n}:1", 2);
+	e->q.hits[1].mode = HIT_NOTE;
+	add_grey(&e->q, "{n}", "s@x r@y");
+	e->q.grey.correspondents = true;
+	e->q.grey.embargo = 2;
+	e->q.grey.embargo_us = HOUR;
+	strcpy(e->q.grey.sender, "{s@x}");
+	strcpy(e->q.wrote, "{t@x}");
+	e->q.wrote_us = DAY;
+	e->q.pool = (struct pool_question){.asked = true,
+	    .record = e->q.grey.record,
+	    .event = TRUST_MESSAGE,
+	    .passed_us = e->q.grey.keep_us,
+	    .rule = {.messages = 2, .over_us = HOUR, .keep_us = 30 * DAY}};
+	for (int i = 0; i < 40; i++) {
+		/* one after the other: who is new, held back, embargoed, passes, is known, guesses,
+		 * and runs into a trap in the end */
+		int64_t now = T0 + i * 61 * SEC;
+		struct answer looked;
+
+		e->q.rejected = i > 30;
+		e->q.pool.event = i > 30 ? TRUST_REJECTED : TRUST_MESSAGE;
+		e->q.pool.block_us = i == 36 ? HOUR : 0;
+		snprintf(e->q.grey.key, sizeof e->q.grey.key, "{n} s%d@x r@y", i % 6);
+		strcpy(e->q.grey.sender, i % 11 == 10 ? "{t@x}" : "{s@x}");
+		looks(e, now);
+		looked = e->a;
+		ask(e, false, now);
+		assert_int_equal(looked.charged, e->a.charged);
+		assert_int_equal(looked.known, e->a.known);
+		assert_int_equal(looked.blocked_us, e->a.blocked_us);
+		assert_int_equal(looked.grey, e->a.grey);
+		assert_int_equal(looked.grey_wait_us, e->a.grey_wait_us);
+		for (unsigned h = 0; h < e->q.nhits; h++) {
+			assert_int_equal(looked.hits[h].used, e->a.hits[h].used);
+			assert_int_equal(looked.hits[h].over, e->a.hits[h].over);
+			assert_int_equal(looked.hits[h].skipped, e->a.hits[h].skipped);
+			assert_int_equal(looked.hits[h].wait_us, e->a.hits[h].wait_us);
+		}
+	}
+	assert_true(e->a.blocked_us > 0);
+}
+
 /* What a question would repair, a look leaves. */
 static void
 clock_back(void **state)
@@ -250,6 +310,23 @@ clock_back(void **state)
 	assert_int_equal(e->a.hits[0].used, MICRO);
 	ask(e, true, T0 + 300 * SEC + HOUR / 2);
 	assert_int_equal(e->a.hits[0].used, MICRO + MICRO / 2);
+}
+
+static void
+quota_clock_back(void **state)
+{
+	struct env *e = *state;
+	struct limit quota = make_limit("quota", "count=messages per=address quota=9/1h");
+
+	add_hit(&e->q, &quota, "{n}:1", 1);
+	ask(e, false, T0);
+	looks(e, T0 - HOUR);
+	assert_int_equal(e->a.hits[0].used, 2 * MICRO);
+	/* as if nobody had looked: gone an hour after it was charged, and not before */
+	looks(e, T0 + HOUR - 1);
+	assert_int_equal(e->a.hits[0].used, 2 * MICRO);
+	looks(e, T0 + HOUR);
+	assert_int_equal(e->a.hits[0].used, MICRO);
 }
 
 /* Whatever generation somebody else has made meanwhile. */
@@ -299,7 +376,9 @@ static const struct {
     {"refused", refused},
     {"open_sessions", open_sessions},
     {"greylist", greylist},
+    {"policy", policy},
     {"clock_back", clock_back},
+    {"quota_clock_back", quota_clock_back},
     {"stale_generation", stale_generation},
     {"written_by_hand", written_by_hand},
 };

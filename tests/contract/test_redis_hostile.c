@@ -142,7 +142,7 @@ nonsense(void **state)
 		again();
 		fake_server_says(&fake, text, strlen(text), i % 4 < 2);
 		assert_int_equal(ask(), STORE_DOWN);
-		assert_int_equal(store_load(bench.store, 0, "", &o), STORE_DOWN);
+		assert_int_equal(store_load(bench.store, 0, NULL, &o), STORE_DOWN);
 		assert_int_equal(ask(), STORE_DOWN);
 		/* each of the three counted (and "+OK" is a good answer to the probe) */
 		assert_in_range(notices_count(&bench.notices), 1, 2);

@@ -39,7 +39,7 @@ teardown(void **state)
 static void
 load(void)
 {
-	assert_int_equal(store_load(bench.store, 0, "", &o), STORE_OK);
+	assert_int_equal(store_load(bench.store, 0, NULL, &o), STORE_OK);
 }
 
 static void
@@ -122,13 +122,230 @@ known_generation(void **state)
 		redis_fixture_run(&server, "DEL weir:generation");
 		if (table[i].generation != NULL)
 			redis_fixture_run(&server, "SET weir:generation %s", table[i].generation);
-		assert_int_equal(store_load(bench.store, 0, table[i].known, &o), STORE_OK);
+		struct overlay known = {0};
+
+		strcpy(known.generation, table[i].known);
+		assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
 		if (o.n[SECTION_LISTS] != table[i].read || o.total[SECTION_LISTS] != table[i].read)
 			fail_msg("row %zu", i);
 		if (!table[i].read)
 			assert_string_equal(o.generation, table[i].known);
 		overlay_free(&o);
 	}
+}
+
+/* --- changes -------------------------------------------------------------------------------- */
+
+static void
+note_history(const char *json)
+{
+	redis_fixture_run(&server, "LPUSH weir:history %s", json);
+	redis_fixture_run(&server, "INCR weir:generation");
+}
+
+/* {"n": N, "changes": [{"section": "lists", "field": FIELD}]} and the generation N. */
+static void
+note_change(int n, const char *field)
+{
+	char json[256];
+
+	snprintf(json, sizeof json,
+	    "{\"n\":%d,\"changes\":[{\"section\":\"lists\",\"field\":\"%s\"}]}", n, field);
+	note_history(json);
+}
+
+/* Three entries of lists and one limit, read whole; the history begins at 7. */
+static void
+known_seven(struct overlay *known)
+{
+	redis_fixture_run(&server, "FLUSHALL");
+	redis_fixture_run(&server, "HSET weir:lists b 1 d 2 f 3");
+	redis_fixture_run(&server, "HSET weir:limits connections rate=1/1m");
+	redis_fixture_run(&server, "SET weir:generation 7");
+	redis_fixture_run(&server, "LPUSH weir:history not-ours");
+	assert_int_equal(store_load(bench.store, 0, NULL, known), STORE_OK);
+	assert_false(known->changes);
+	assert_true(overlay_is_whole(known));
+}
+
+/* The lists of an overlay as "name=words ...". */
+static const char *
+lists_text(const struct overlay *overlay)
+{
+	static char text[512];
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < overlay->n[SECTION_LISTS]; i++)
+		snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s=%s",
+		    i > 0 ? " " : "", overlay->entries[SECTION_LISTS][i].name,
+		    overlay->entries[SECTION_LISTS][i].words);
+	return text;
+}
+
+/* What has changed is read alone, and makes the same as reading all. */
+static void
+changes(void **state)
+{
+	static const struct {
+		const char *commands[3], *fields[4]; /* one change for each field */
+		const char *differs, *after;
+	} table[] = {
+	    {{"HSET weir:lists c new"}, {"c"}, "c=new", "b=1 c=new d=2 f=3"},
+	    {{"HSET weir:lists a new"}, {"a"}, "a=new", "a=new b=1 d=2 f=3"},
+	    {{"HSET weir:lists g new"}, {"g"}, "g=new", "b=1 d=2 f=3 g=new"},
+	    {{"HSET weir:lists d new"}, {"d"}, "d=new", "b=1 d=new f=3"},
+	    {{"HDEL weir:lists b"}, {"b"}, "b=", "d=2 f=3"},
+	    {{"HDEL weir:lists b d f"}, {"b", "d", "f"}, "b= d= f=", ""},
+	    {{"HSET weir:lists d new", "HDEL weir:lists f"}, {"d", "f", "d", "x"},
+		"d=new f= x=", "b=1 d=new"},
+	    {{NULL}, {"d"}, "d=2", "b=1 d=2 f=3"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct overlay known, merged;
+		char want[512];
+
+		known_seven(&known);
+		for (int k = 0; k < 3 && table[i].commands[k] != NULL; k++)
+			redis_fixture_run(&server, table[i].commands[k]);
+		for (int k = 0; k < 4 && table[i].fields[k] != NULL; k++)
+			note_change(8 + k, table[i].fields[k]);
+		assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
+		assert_true(o.changes);
+		section_is(SECTION_LIMITS, 0, 1);
+		if (strcmp(lists_text(&o), table[i].differs) != 0)
+			fail_msg("row %zu: %s", i, lists_text(&o));
+		assert_true(overlay_merge(&known, &o, &merged));
+		overlay_free(&known);
+		overlay_free(&o); /* nothing is borrowed from either */
+		assert_false(merged.changes);
+		assert_true(overlay_is_whole(&merged));
+		assert_string_equal(lists_text(&merged), table[i].after);
+		assert_string_equal(merged.entries[SECTION_LIMITS][0].words, "rate=1/1m");
+		snprintf(want, sizeof want, "%s", lists_text(&merged));
+		load();
+		assert_string_equal(lists_text(&o), want);
+		assert_string_equal(o.generation, merged.generation);
+		overlay_free(&o);
+		overlay_free(&merged);
+	}
+}
+
+/* Whatever the history does not tell makes it read all. */
+static void
+no_changes(void **state)
+{
+	static const char *const histories[] = {
+	    NULL, /* a generation by hand */
+	    "",
+	    "x",
+	    "5",
+	    "{}",
+	    "{\"n\":8}",
+	    "{\"n\":9,\"changes\":[]}",
+	    "{\"n\":\"8\",\"changes\":[]}",
+	    "{\"n\":8,\"changes\":5}",
+	    "{\"n\":8,\"changes\":[{\"section\":\"others\",\"field\":\"b\"}]}",
+	    "{\"n\":8,\"changes\":[{\"field\":\"b\"}]}",
+	    "{\"n\":8,\"changes\":[{\"section\":\"lists\"}]}",
+	    "{\"n\":8,\"changes\":[{\"section\":\"lists\",\"field\":5}]}",
+	    "{\"n\":8,\"changes\":[],\"gone\":{\"section\":\"x\",\"fields\":[\"b\"]}}",
+	};
+	struct overlay known;
+	char *text;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof histories / sizeof histories[0]; i++) {
+		known_seven(&known);
+		if (histories[i] != NULL)
+			note_history(histories[i]);
+		else
+			redis_fixture_run(&server, "INCR weir:generation");
+		if (store_load(bench.store, 0, &known, &o) != STORE_OK)
+			fail_msg("row %zu", i);
+		assert_false(o.changes);
+		assert_string_equal(lists_text(&o), "b=1 d=2 f=3");
+		overlay_free(&o);
+		overlay_free(&known);
+	}
+	/* a gap, a step back, another kind of generation, a history that is none */
+	for (int i = 0; i < 5; i++) {
+		known_seven(&known);
+		if (i == 0)
+			redis_fixture_run(&server, "INCR weir:generation");
+		note_change(i == 0 ? 9 : 8, "b");
+		if (i == 1)
+			redis_fixture_run(&server, "SET weir:generation 6");
+		if (i == 2)
+			redis_fixture_run(&server, "SET weir:generation today");
+		if (i == 3) {
+			redis_fixture_run(&server, "DEL weir:history");
+			redis_fixture_run(&server, "SET weir:history x");
+		}
+		if (i == 4) /* too many now, or then: the lowest by name are another matter */
+			known.total[SECTION_LISTS] = LISTED_MAX + 1;
+		assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
+		assert_false(o.changes);
+		section_is(SECTION_LISTS, 3, 3);
+		overlay_free(&o);
+		overlay_free(&known);
+	}
+	/* many steps, and a long one */
+	known_seven(&known);
+	for (int i = 0; i < 20; i++)
+		note_change(8 + i, "b");
+	assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
+	assert_true(o.changes);
+	overlay_free(&o);
+	note_change(28, "b");
+	assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
+	assert_false(o.changes);
+	overlay_free(&o);
+	overlay_free(&known);
+	known_seven(&known);
+	text = malloc(40001);
+	assert_non_null(text);
+	memset(text, ' ', 40000);
+	text[40000] = '\0';
+	memcpy(text, "{\"n\":8,\"changes\":[]}", 20);
+	note_history(text);
+	assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
+	assert_false(o.changes);
+	overlay_free(&o);
+	overlay_free(&known);
+	free(text);
+}
+
+/* What changes by the way shows in the number of entries. */
+static void
+changes_by_the_way(void **state)
+{
+	struct overlay known, merged;
+
+	(void)state;
+	known_seven(&known);
+	redis_fixture_run(&server, "HSET weir:lists x by-hand");
+	redis_fixture_run(&server, "HSET weir:lists c new");
+	note_change(8, "c");
+	assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
+	assert_true(o.changes && overlay_merge(&known, &o, &merged));
+	assert_false(overlay_is_whole(&merged));
+	overlay_free(&merged);
+	overlay_free(&o);
+	/* and what weirctl sweeps away is told */
+	redis_fixture_run(&server, "HDEL weir:lists x f");
+	redis_fixture_run(&server, "DEL weir:history");
+	redis_fixture_run(&server, "LPUSH weir:history %s",
+	    "{\"n\":8,\"changes\":[{\"section\":\"lists\",\"field\":\"c\"}],"
+	    "\"gone\":{\"section\":\"lists\",\"fields\":[\"f\"]}}");
+	assert_int_equal(store_load(bench.store, 0, &known, &o), STORE_OK);
+	assert_true(o.changes && overlay_merge(&known, &o, &merged));
+	assert_true(overlay_is_whole(&merged));
+	assert_string_equal(lists_text(&merged), "b=1 c=new d=2");
+	overlay_free(&merged);
+	overlay_free(&o);
+	overlay_free(&known);
 }
 
 /* Each key of another type is none; the two others are read. */
@@ -295,7 +512,7 @@ formats(void **state)
 	redis_fixture_run(&server, "HSET weir:limits a b");
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		redis_fixture_run(&server, "SET weir:format %s", table[i].value);
-		if (store_load(bench.store, 0, "", &o) != STORE_OK)
+		if (store_load(bench.store, 0, NULL, &o) != STORE_OK)
 			fail_msg("format '%s' hides the limits", table[i].value);
 		if ((o.format > OVERLAY_FORMAT) != table[i].newer)
 			fail_msg("format '%s' is %lld", table[i].value, (long long)o.format);
@@ -317,6 +534,9 @@ main(void)
 	    T(empty),
 	    T(three_sections),
 	    T(known_generation),
+	    T(changes),
+	    T(no_changes),
+	    T(changes_by_the_way),
 	    T(wrong_types),
 	    T(too_many),
 	    T(long_values),

@@ -114,7 +114,7 @@ script_flushed(void **state)
 		assert_int_equal(ask(T0), STORE_OK);
 		assert_int_equal(a.hits[0].used, (i + 1) * MICRO);
 		redis_fixture_run(&server, "SCRIPT FLUSH");
-		assert_int_equal(store_load(bench.store, 0, "", &o), STORE_OK);
+		assert_int_equal(store_load(bench.store, 0, NULL, &o), STORE_OK);
 		overlay_free(&o);
 	}
 	/* and usually the name is enough */
@@ -299,6 +299,46 @@ everything_expires(void **state)
 
 /* --- leases ------------------------------------------------------------------------------- */
 
+/* What is counted per pool for an hour must not end that the pool is known for a month. */
+static void
+longest_life_stays(void **state)
+{
+	struct limit hits = make_limit("hits", "count=connections per=pool rate=60/1m burst=30");
+
+	(void)state;
+	add_grey(&q, "{p}", "s@x r@y");
+	q.records[0].ttl_us = HOUR;
+	assert_int_equal(ask(T0), STORE_OK);
+	assert_int_equal(ask(T0 + 300 * SEC), STORE_OK);
+	assert_int_equal(a.grey, GREY_PASSED);
+	assert_in_range(
+	    redis_fixture_integer(&server, "TTL weir:pool:{p}"), 35 * 86400 - 10, 35 * 86400);
+	make_request(&q);
+	add_hit(&q, &hits, "{p}", 1);
+	q.records[0].ttl_us = HOUR;
+	assert_int_equal(ask(T0 + 301 * SEC), STORE_OK);
+	assert_in_range(
+	    redis_fixture_integer(&server, "TTL weir:pool:{p}"), 35 * 86400 - 10, 35 * 86400);
+}
+
+/* A limit that was a quota and becomes a rate begins anew: the one's figures are nothing to the
+ * other, and times taken for levels would lock clients out for years. */
+static void
+quota_becomes_rate(void **state)
+{
+	struct limit quota = make_limit("mine", "count=recipients per=sender quota=1000/1d");
+	struct limit rate = make_limit("mine", "count=recipients per=sender rate=1/1h burst=3");
+
+	(void)state;
+	for (int turn = 0; turn < 3; turn++) {
+		make_request(&q);
+		add_hit(&q, turn % 2 == 0 ? &quota : &rate, "{s}", 1);
+		assert_int_equal(ask(T0 + turn), STORE_OK);
+		assert_true(a.charged);
+		assert_int_equal(a.hits[0].used, turn == 2 ? 2 * MICRO : MICRO);
+	}
+}
+
 static void
 lease_form(void **state)
 {
@@ -426,6 +466,8 @@ main(void)
 	    T(written_by_hand),
 	    T(wrong_types),
 	    T(everything_expires),
+	    T(longest_life_stays),
+	    T(quota_becomes_rate),
 	    T(lease_form),
 	    T(closing_releases),
 	    T(successor_releases),

@@ -56,60 +56,83 @@ enum what {
 	PEEK, /* a question that must leave nothing behind, in neither store */
 	TRAP, /* a question of who wrote to a trap */
 	RELEASE, /* the oldest open session ends */
-	CLOCK, /* time passes: by_us, and what the last answer said to wait if `wait` */
+	CLOCK, /* time passes: by_us, and one of these */
 	CHANGE /* from now on the changed limits are in force, or no longer */
 };
 
 struct step {
 	enum what what;
 	struct who_asks who;
-	bool wait;
+	bool wait; /* as long as the last answer said */
+	uint8_t eighths, of; /* so many eighths of the time that limit number `of` takes to empty */
 	int64_t by_us;
 };
 
+/* Redis forgets by a clock that no test can move; what it would have forgotten, the test takes
+ * away. That is exact where time only goes on and rules stay. Otherwise a record may have been
+ * written when its life was shorter, or may be as old as nobody can say. */
+enum kind {
+	AGES, /* time goes on, by as much as it likes; Redis forgets */
+	GOES_BACK, /* and back; nothing is forgotten, and no client has limits of its own */
+	CHANGES /* a little to and fro, while limits change */
+};
+
 struct sequence {
+	enum kind kind;
 	struct rules rules;
 	unsigned n;
 	struct step steps[STEPS_MAX];
 };
 
-/* Rules that change carry levels along for which a record's life was not made: it is an hour at
- * least, and what is older is forgotten by Redis, whose own clock we do not move. */
 static struct step
-clock_step(struct rng *r, bool changes)
+clock_step(struct rng *r, enum kind kind)
 {
 	static const int64_t often[] = {0, 1, -1, 1000, 999999, SEC, 10 * SEC - 1, MINUTE,
 	    5 * MINUTE, 11 * MINUTE, -SEC, -MINUTE};
-	static const int64_t seldom[] = {
-	    HOUR, 2 * HOUR, HOUR - 1, DAY, 2 * DAY, 4 * DAY, 36 * DAY, 80 * DAY, -HOUR, -DAY};
-	struct step s = {.what = CLOCK, .wait = !changes && rng_percent(r, 40)};
+	static const int64_t seldom[] = {HOUR + MINUTE, 2 * HOUR, 50 * MINUTE, DAY - MINUTE,
+	    2 * DAY, 3 * DAY, 6 * DAY, 30 * DAY, 36 * DAY, 80 * DAY, -HOUR, -DAY};
+	struct step s = {.what = CLOCK};
+	unsigned dice = kind != CHANGES ? rng_below(r, 100) : 99;
 
-	if (s.wait)
+	s.wait = dice < 30;
+	if (dice >= 30 && dice < 60) {
+		s.eighths = (uint8_t)(1 + rng_below(r, 8));
+		s.of = (uint8_t)rng_below(r, RULES_LIMITS_MAX);
+	}
+	if (dice < 60)
 		s.by_us = (int64_t)rng_below(r, 3) - 1;
-	else if (changes || rng_percent(r, 60))
+	else if (kind == CHANGES || rng_percent(r, 60))
 		s.by_us = often[rng_below(r, sizeof often / sizeof often[0])];
 	else if (rng_percent(r, 70))
 		s.by_us = seldom[rng_below(r, sizeof seldom / sizeof seldom[0])];
 	else
 		s.by_us = (int64_t)(rng_next(r) % (uint64_t)(3 * HOUR));
+	if (kind == AGES && s.by_us < 0 && dice >= 60)
+		s.by_us = -s.by_us;
 	return s;
 }
 
 static void
 sequence_make(struct rng *r, struct sequence *s)
 {
-	bool changes = rng_percent(r, 20);
+	static const enum kind kinds[] = {AGES, AGES, GOES_BACK, CHANGES};
+	const struct step *last = NULL;
 	unsigned variety = 1 + rng_below(r, 4);
-	unsigned length = 4 + rng_below(r, rng_percent(r, 80) ? 8 : STEPS_MAX - 3);
+	/* one who tries again and again fills what others only touch */
+	bool insists = rng_percent(r, 15);
+	unsigned length = 4 + rng_below(r, !insists && rng_percent(r, 80) ? 8 : STEPS_MAX - 3);
 
-	rules_make(r, changes, &s->rules);
+	s->kind = kinds[rng_below(r, sizeof kinds / sizeof kinds[0])];
+	rules_make(r, s->kind == CHANGES, &s->rules);
+	if (s->kind == GOES_BACK)
+		s->rules.nentries[SECTION_OVERRIDES] = 0;
 	for (s->n = 0; s->n < length; s->n++) {
 		struct step *step = &s->steps[s->n];
 		unsigned dice = rng_below(r, 100);
 
 		*step = (struct step){.what = ASK};
 		if (dice < 20) {
-			*step = clock_step(r, changes);
+			*step = clock_step(r, s->kind);
 			continue;
 		}
 		if (dice < 26)
@@ -118,13 +141,14 @@ sequence_make(struct rng *r, struct sequence *s)
 			step->what = PEEK;
 		else if (dice < 34)
 			step->what = TRAP;
-		else if (dice < 40 && changes)
+		else if (dice < 40 && s->kind == CHANGES)
 			step->what = CHANGE;
-		else if (dice < 65 && s->n > 0 && step[-1].what == ASK) {
-			*step = step[-1]; /* again, as who is over a limit does */
-			continue;
-		}
 		step->who = who_make(r, variety);
+		/* again, as who is over a limit does; or the same client goes on */
+		if (step->what <= TRAP && last != NULL && (insists || dice > 70))
+			step->who = rng_percent(r, 60) ? last->who : who_at(&last->who, &step->who);
+		if (step->what == ASK)
+			last = step;
 	}
 }
 
@@ -141,9 +165,12 @@ sequence_print(const struct sequence *s, FILE *out)
 		fprintf(out, "  %2u %s ", i, names[step->what]);
 		if (step->what <= TRAP)
 			who_print(&step->who, out);
+		if (step->wait)
+			fprintf(out, "as told to wait, ");
+		if (step->eighths > 0)
+			fprintf(out, "%u/8 of what %c takes, ", step->eighths, 'a' + step->of);
 		if (step->what == CLOCK)
-			fprintf(out, "%s%+lld us", step->wait ? "as told to wait, " : "",
-			    (long long)step->by_us);
+			fprintf(out, "%+lld us", (long long)step->by_us);
 		fputc('\n', out);
 	}
 }
@@ -153,10 +180,17 @@ sequence_print(const struct sequence *s, FILE *out)
 /* Of a generator that never gets anywhere both stores would say the same. */
 #define MET(X) \
 	X(refused) \
-	X(deferred) X(noted) X(rate_over) X(quota_over) X(sessions_over) X(strict_over) \
-	    X(probe_over) X(note_over) X(rung_over) X(skipped) X(leases) X(known) X(blocked) \
-		X(grey_new) X(grey_early) X(grey_passed) X(grey_known) X(grey_embargo) \
-		    X(grey_correspondent) X(observed) X(exempt_or_blocked)
+	X(deferred) \
+	X(noted) \
+	X(rate_over) \
+	X(quota_over) \
+	X(sessions_over) \
+	X(strict_over) \
+	X(probe_over) \
+	X(note_over) \
+	X(rung_over) X(skipped) X(leases) X(known) X(blocked) X(grey_new) X(grey_early) \
+	    X(grey_passed) X(grey_known) X(grey_embargo) X(grey_correspondent) X(observed) \
+		X(exempt_or_blocked)
 #define MET_FIELD(name) unsigned long name;
 struct met {
 	MET(MET_FIELD)
@@ -214,7 +248,9 @@ struct pair {
 	redisContext *c; /* beside it, for what only a test does */
 	struct zone *zone;
 	struct store *in_zone;
+	int64_t opened_us; /* CLOCK_MONOTONIC */
 	int64_t now_us;
+	int64_t aged_us; /* when Redis' keys were made to be older */
 	bool later; /* the changed limits are in force */
 	int64_t told_us; /* to wait, in the last answer */
 	unsigned nopen;
@@ -223,12 +259,13 @@ struct pair {
 	struct met met;
 };
 
-/* For good: a Redis that does not answer is no test. */
-static void
+/* For good: a Redis that does not answer is no test. An integer, or 0. */
+static long long
 command(struct pair *p, const char *format, ...)
 {
 	va_list ap;
 	redisReply *r;
+	long long n;
 
 	va_start(ap, format);
 	r = redisvCommand(p->c, format, ap);
@@ -237,7 +274,9 @@ command(struct pair *p, const char *format, ...)
 		fprintf(stderr, "%s: %s\n", format, r != NULL ? r->str : p->c->errstr);
 		exit(99);
 	}
+	n = r->type == REDIS_REPLY_INTEGER ? r->integer : 0;
 	freeReplyObject(r);
+	return n;
 }
 
 static void
@@ -246,6 +285,7 @@ pair_open(struct pair *p, unsigned job)
 	char url[160];
 
 	memset(p, 0, sizeof *p);
+	p->opened_us = mono_us();
 	snprintf(url, sizeof url, "%s?db=%u", server.url, job);
 	bench_open(&p->bench, url, "", 0);
 	p->c = redisConnectUnix(server.path);
@@ -263,6 +303,22 @@ pair_close(struct pair *p)
 	bench_close(&p->bench);
 }
 
+/* The keeper renews open sessions by Redis' clock, and might do so between a release and ours:
+ * none lives long enough for that. */
+static void
+pair_refresh(struct pair *p, unsigned job)
+{
+	struct met met = p->met;
+	unsigned long asked = p->asked;
+
+	if (mono_us() - p->opened_us < LEASE_TTL_US / 3 - 10 * SEC)
+		return;
+	pair_close(p);
+	pair_open(p, job);
+	p->met = met;
+	p->asked = asked;
+}
+
 /* Both empty, at the beginning of time. */
 static void
 pair_begin(struct pair *p)
@@ -272,7 +328,7 @@ pair_begin(struct pair *p)
 	p->in_zone = p->zone != NULL ? zone_store_open(p->zone, 0) : NULL;
 	if (p->in_zone == NULL)
 		exit(99);
-	p->now_us = T0;
+	p->now_us = p->aged_us = T0;
 	p->later = false;
 	p->told_us = 0;
 }
@@ -319,19 +375,44 @@ remember(struct pair *p, const struct request *q, uint64_t zone, uint64_t redis)
 			}
 }
 
-/* Time passes in both; open sessions are renewed, as the keeper does by Redis' clock. */
-static void
-pass_time(struct pair *p, int64_t by_us)
+/* What Redis does by its own clock: it forgets keys. 1: one is so near its end that nobody can
+ * tell, as some of Redis' own time has passed, too. */
+#define UNSURE_MS "2000"
+static const char forget[] =
+    "local unsure = 0 "
+    "for _, k in ipairs(redis.call('KEYS', '*')) do "
+    "  local ttl = redis.call('PTTL', k) "
+    "  if ttl >= 0 and not string.find(k, '^weir:open:') then "
+    "    local left = ttl - ARGV[1] "
+    "    if math.abs(left) < " UNSURE_MS " then unsure = 1 end "
+    "    if left > 0 then redis.call('PEXPIRE', k, left) else redis.call('DEL', k) end "
+    "  end "
+    "end "
+    "return unsure";
+
+/* Time passes in both; open sessions are renewed, as the keeper does by Redis' clock. False:
+ * whether Redis still knows a key is a matter of chance. */
+static bool
+pass_time(struct pair *p, bool ages, int64_t by_us)
 {
 	char member[SITE_MEMBER_MAX];
+	bool sure = true;
 
+	if (ages && by_us < 0)
+		by_us = 0;
 	p->now_us += by_us;
+	if (ages && p->now_us - p->aged_us >= SEC) {
+		sure = command(p, "EVAL %s 0 %lld", forget,
+			   (long long)((p->now_us - p->aged_us) / 1000)) == 0;
+		p->aged_us = p->now_us;
+	}
 	for (unsigned i = 0; i < p->nopen; i++)
 		for (unsigned k = 0; k < p->open[i].nkeys; k++) {
 			site_member(&p->site, p->open[i].redis, member);
 			command(p, "ZADD %s %lld %s", p->open[i].keys[k],
 			    (long long)(p->now_us + LEASE_TTL_US), member);
 		}
+	return sure;
 }
 
 /* --- comparing ------------------------------------------------------------------------------ */
@@ -432,16 +513,27 @@ ask_both(struct pair *p, const struct ruleset *r, const struct step *step, char 
 	return verdicts_differ(&in_zone, &in_redis, why, whylen);
 }
 
+static int64_t
+step_us(const struct pair *p, const struct ruleset *r, const struct step *step)
+{
+	int64_t us = step->by_us + (step->wait ? p->told_us : 0);
+
+	if (step->of < r->nlimits)
+		us += limit_drain_us(&r->limits[step->of]) * step->eighths / 8;
+	return us;
+}
+
 /* Runs it; the number of the step that differs, or -1. */
 static int
 sequence_run(struct pair *p, const struct sequence *s, char *why, size_t whylen)
 {
 	struct ruleset now, later;
+	bool sure = true;
 	int failed = -1;
 
 	rules_build(&s->rules, &now, &later);
 	pair_begin(p);
-	for (unsigned i = 0; failed < 0 && i < s->n; i++) {
+	for (unsigned i = 0; failed < 0 && sure && i < s->n; i++) {
 		const struct step *step = &s->steps[i];
 
 		switch (step->what) {
@@ -455,7 +547,7 @@ sequence_run(struct pair *p, const struct sequence *s, char *why, size_t whylen)
 			release(p);
 			break;
 		case CLOCK:
-			pass_time(p, step->by_us + (step->wait ? p->told_us : 0));
+			sure = pass_time(p, s->kind == AGES, step_us(p, &now, step));
 			break;
 		case CHANGE:
 			p->later = !p->later;
@@ -503,7 +595,7 @@ sequence_shrink(struct pair *p, struct sequence *s)
 }
 
 static void
-complain(struct pair *p, struct sequence *s, uint64_t seed, uint64_t number)
+complain(struct pair *p, struct sequence *s, uint64_t seed, uint64_t number, const char *first)
 {
 	char why[160] = "";
 	int step;
@@ -511,7 +603,10 @@ complain(struct pair *p, struct sequence *s, uint64_t seed, uint64_t number)
 	sequence_shrink(p, s);
 	step = sequence_run(p, s, why, sizeof why);
 	fprintf(stderr, "sequence %llu of seed %llu: the stores differ at step %d: %s\n",
-	    (unsigned long long)number, (unsigned long long)seed, step, why);
+	    (unsigned long long)number, (unsigned long long)seed, step,
+	    step >= 0 ? why : "not again, but before");
+	if (step < 0)
+		fprintf(stderr, "  %s\n", first);
 	sequence_print(s, stderr);
 }
 
@@ -573,9 +668,10 @@ run_job(uint64_t seed, uint64_t from, uint64_t to, unsigned job, unsigned jobs, 
 	for (uint64_t i = from + job; ok && i < to; i += jobs) {
 		struct rng r = rng_of(seed, i);
 
+		pair_refresh(&p, job);
 		sequence_make(&r, &s);
 		if (sequence_run(&p, &s, why, sizeof why) >= 0) {
-			complain(&p, &s, seed, i);
+			complain(&p, &s, seed, i, why);
 			ok = false;
 		}
 		t->sequences++;

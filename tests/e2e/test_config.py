@@ -232,11 +232,11 @@ def test_what_n_prints(check):
     assert result.stdout.decode().splitlines() == [
         f"{path}: good", "socket: inet:127.0.0.1:8890", "mode: enforce",
         "store: this host's memory (no redis section)",
-        'limit connections: connections per address, 60 in 60 s, burst 60: refuse '
+        'limit connections: connections per address, 60/1m burst 60: refuse '
         '"421 4.7.0 Too many connections from your address, try again later"',
-        'limit sessions: sessions per address, at most 20 open: refuse '
+        'limit sessions: sessions per address, max 20: refuse '
         '"421 4.7.0 Too many open sessions from your address, try again later"',
-        'limit recipients: recipients per network, 300 in 600 s, burst 300: refuse '
+        'limit recipients: recipients per network, 300/10m burst 300: refuse '
         '"421 4.7.1 Too many recipients, try again later"',
         "greylist: off", "known: not kept"]
     result, _ = check("""# a comment
@@ -249,6 +249,9 @@ def test_what_n_prints(check):
         limit connections { enabled = false }
         limit sessions { max = 5 }
         limit mine { count = messages per = network rate = 10/1h action = log }
+        known { messages = 30 over = 2w keep = 60d }
+        limit wide { count = bytes quota = "100M/1d" ladder = "/56*4 /48*16"
+                     for = strangers }
         limit yours { count = recipients per = all rate = "5/s" burst = 50
                       action = defer reply = "452 4.5.3 Slowly" }""")
     lines = result.stdout.decode().splitlines()
@@ -257,11 +260,13 @@ def test_what_n_prints(check):
                           "mode: observe (nothing is refused)",
                           "store: redis at ::1 port 7000"]
     assert lines[4] == "limit connections: off"
-    assert lines[5].startswith("limit sessions: sessions per address, at most 5 open")
+    assert lines[5].startswith("limit sessions: sessions per address, max 5")
     assert lines[7:] == [
-        "limit mine: messages per network, 10 in 3600 s, burst 10: log",
-        "limit yours: recipients per all, 5 in 1 s, burst 50: defer "
+        "limit mine: messages per network, 10/1h burst 10: log",
+        "limit wide: bytes per address, 100M/1d, per /56 400M/1d, per /48 1600M/1d, "
+        'for strangers: refuse "421 4.7.1 Too much mail, try again later"',
+        "limit yours: recipients per all, 5/1s burst 50: defer "
         '"452 4.5.3 Slowly"', "greylist: delay 90 s",
-        "known: 20 messages over 604800 s", "recipient-delimiter: +-",
-        "unwrap-senders: true"]
+        "known: 30 messages over 14d, kept 60d",
+        "recipient-delimiter: +-", "unwrap-senders: true"]
     assert not os.path.exists("/run/weir/x.sock")

@@ -2,6 +2,7 @@
 work, has no right that the work does not use, and the one that only reads is told
 so in a sentence."""
 
+import json
 import re
 
 import pytest
@@ -28,7 +29,7 @@ LOOKS = ["limit", "limit list", "why 203.0.113.77", "limit history", "lists", f"
 CHANGES = ["limit set connections burst=9", "limit set recipients burst=400 for 2h",
            f"override set {CLIENT} connections burst=90", f"exempt {CLIENT}",
            f"unlist {CLIENT}", "block 203.0.113.0/24", "limit unset recipients",
-           "limit rollback 1", f"greylist pass {CLIENT}", f"greylist forget {CLIENT}",
+           "limit shadow connections burst=3 for 1h", "limit rollback 1", f"greylist pass {CLIENT}", f"greylist forget {CLIENT}",
            f"clear {CLIENT}", "drain all on for 1h"]
 
 
@@ -87,9 +88,14 @@ def test_milter(traffic, guarded):
     guarded.cmd("CONFIG", "SET", "maxmemory", "0")
     milter.wait_log("is back after")
     proc.wait_for(lambda: "zrem" in used(guarded), 10, "the release of a session")
+    # a change as weirctl records it: that alone is read
+    n = int(guarded.cmd("GET", "weir:generation") or 0) + 1
+    guarded.cmd("LPUSH", "weir:history", json.dumps({"n": n, "changes": []}))
+    guarded.cmd("INCR", "weir:generation")
+    proc.wait_for(lambda: {"lrange", "hlen"} <= used(guarded), 5, "the change")
     denied = [entry for entry in guarded.cmd("ACL", "LOG") if "oom" not in str(entry)]
     assert denied == [] and not milter.log("NOPERM")
-    assert used(guarded) - {"keys"} == granted("weir-milter")
+    assert used(guarded) - {"keys", "lpush", "incr"} == granted("weir-milter")
 
 
 def test_weirctl(traffic, guarded):

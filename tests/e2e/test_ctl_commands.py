@@ -91,6 +91,7 @@ user:joe         block                              for good  ~
                   421 4.7.1 Not accepted from your address for now
 
 lists: 2001:db8::7: action=block by=~
+pool 2001:db8::/64: a stranger: 0.0 credits of 20
 not seen lately
 limits of generation 10"""),
     ("why 192.0.2.7 sender a@client.test recipient u@example.test",
@@ -101,6 +102,7 @@ sessions     0     20   -         address:{192.0.2.0/24}:192.0.2.7
 recipients   0.0   300  -         network:{192.0.2.0/24}
 greylisting: new, passes in 5 min
 overrides: 192.0.2.7 connections: rate=5/1s burst=500 by=~
+pool 192.0.2.0/24: a stranger: 0.0 credits of 20
 not seen lately
 limits of generation 10"""),
     ("greylist pass 192.0.2.7", "192.0.2.0/24: known: its mail is not held back"),
@@ -112,6 +114,7 @@ connections  0.0   7    -         address:{192.0.2.0/24}:192.0.2.9
 sessions     0     20   -         address:{192.0.2.0/24}:192.0.2.9
 recipients   0.0   300  -         network:{192.0.2.0/24}
 greylisting: known
+pool 192.0.2.0/24: known: it passed greylisting
 not seen lately
 limits of generation 10"""),
     ("greylist forget 192.0.2.0/24", "192.0.2.0/24: forgotten: it starts anew"),
@@ -170,7 +173,8 @@ def test_json(ctl):
     first = limits["limits"][0]
     assert 7190 < first.pop("until") - time.time() < 7201
     assert first == {"name": "connections", "count": "connections", "per": "address",
-                     "enabled": True, "action": "refuse", "rate": 60, "period_seconds": 3600,
+                     "for": "everyone", "enabled": True, "action": "refuse",
+                     "figures": "60/1h burst 7", "rate": 60, "period_seconds": 3600,
                      "burst": 7, "strict": False, "from": "redis", "by": AUTHOR, "reason": "", "reply":
                      "421 4.7.0 Too many connections from your address, try again later"}
     assert limits["limits"][1]["max"] == 20 and limits["limits"][1]["from"] == "file"
@@ -178,8 +182,9 @@ def test_json(ctl):
         {"section": "overrides", "who": "192.0.2.7", "what": "connections burst=5",
          "by": AUTHOR, "reason": "", "from": "redis"}]
     assert [entry["n"] for entry in ctl.json("limit history")] == [6, 5, 4, 3, 2, 1]
-    assert set(ctl.json("why 192.0.2.7")) == {"client", "envelope", "generation", "next", "counters",
-                                              "greylist", "exceptions", "ignored", "record", "key"}
+    assert set(ctl.json("why 192.0.2.7")) == {
+        "client", "envelope", "user", "generation", "next", "counters", "greylist", "exceptions",
+        "ignored", "record", "key", "shadows", "pool"}
     assert ctl.json("top -n 3") == {"rows": [], "records": 0, "by": "refused"}
     assert ctl.json("status") == {"generation": "6", "nodes": []}
     assert ctl.json("greylist list") == {"waiting": [], "known": []}
@@ -188,14 +193,16 @@ def test_json(ctl):
 
 WRONG_USAGE = [
     "", "drain all", "drain all perhaps", "drain all off for 1h", "drain all off -w",
-    "drain all on for", "drain -w", "drain all on now", "limits", "limit set", "limit set connections", "limit unset",
+    "drain all on for", "drain -w", "drain all on now",
+    "limits", "limit set", "limit set connections", "limit unset",
     "limit history 5", "limit rollback", "limit rollback x", "limit rollback -1", "limit list x",
-    "limit set connections burst", "override", "override set 192.0.2.1 connections",
+    "limit set connections burst", "limit shadow", "limit shadow connections for 1d",
+    "limit shadow connections burst=3", "limit shadow connections burst=3 for", "override", "override set 192.0.2.1 connections",
     "override unset 192.0.2.1 connections burst=1", "exempt", "exempt 192.0.2.1 for",
     "exempt 192.0.2.1 for ever", "exempt 192.0.2.1 for 0s", "block 192.0.2.1 for -1h",
     "block 192.0.2.1 for 9999999999999h", "limit set connections burst=5 for",
     "block 192.0.2.1 for 1y", "limit set connections burst=5 for 2hours", "unlist", "lists x",
-    "why", "why 192.0.2.1 sender", "why 192.0.2.1 colour x", "top by bytes", "top -n", "top -n 0",
+    "why", "why 192.0.2.1 sender", "why 192.0.2.1 colour x", "top by sessions", "top -n", "top -n 0",
     "top -n 1001", "status x", "clear", "clear 192.0.2.1 192.0.2.2", "greylist pass",
     "greylist drop 192.0.2.1", "-x", "-m"]
 
@@ -211,7 +218,7 @@ def test_usage(redis, ctl, words):
 def test_help(ctl):
     out = ctl("--help").out
     for command in ("limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
-                    "why", "top", "status", "clear", "drain", "greylist"):
+                    "why", "top", "status", "clear", "drain", "greylist", "replay", "suggest"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
@@ -270,25 +277,46 @@ def test_on_a_terminal(redis, ctl):
 # --- completion ------------------------------------------------------------------------------------
 
 COMPLETED = [
-    (["weirctl", ""], {"limit", "override", "exempt", "block", "unlist", "lists", "why", "top",
-                       "status", "clear", "greylist", "drain"}),
+    (["weirctl", ""], {"limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
+                       "why", "top", "status", "clear", "drain", "greylist",
+                       "replay", "suggest"}),
     (["weirctl", "drain", ""], {"all"}), (["weirctl", "drain", "all", ""], {"on", "off"}),
     (["weirctl", "drain", "all", "on", ""], {"for", "-w"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
-    (["weirctl", "limit", ""], {"list", "set", "unset", "history", "rollback"}),
+    (["weirctl", "limit", ""], {"list", "set", "unset", "shadow", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),
     (["weirctl", "-j", "limit", "set", "con"], {"connections"}),
     (["weirctl", "limit", "unset", "m"], {"mine"}),
     (["weirctl", "limit", "set", "connections", "bu"], {"burst="}),
     (["weirctl", "limit", "set", "connections", "action", "=", ""], {"refuse", "defer", "log"}),
-    (["weirctl", "limit", "set", "connections", "burst=5", "f"], {"for"}),
+    (["weirctl", "limit", "set", "connections", "for", "=", "s"], {"strangers"}),
+    (["weirctl", "limit", "set", "connections", "per", "=", "p"], {"pool"}),
+    (["weirctl", "limit", "shadow", "mi"], {"mine"}),
+    (["weirctl", "limit", "shadow", "mine", "q"], {"quota="}),
+    (["weirctl", "limit", "shadow", "mine", "o"], {"off"}),
+    (["weirctl", "limit", "set", "connections", "burst=5", "f"], {"for", "for="}),
     (["weirctl", "override", ""], {"set"}),
     (["weirctl", "override", "set", "192.0.2.1", "re"], {"recipients"}),
-    (["weirctl", "why", "192.0.2.1", ""], {"sender", "recipient", "user"}),
-    (["weirctl", "top", ""], {"by", "-n"}), (["weirctl", "top", "by", "re"],
-                                             {"refused", "recipients"}),
-    (["weirctl", "greylist", ""], {"list", "pass", "forget"}),
+    (["weirctl", "why", "192.0.2.1", ""], {"name", "sender", "recipient", "user", "helo"}),
+    (["weirctl", "why", "192.0.2.1", "name", ""], set()),
+    (["weirctl", "exempt", ""], {"user:", "name:"}), (["weirctl", "trap", "a@b", ""], {"for"}),
+    (["weirctl", "import", "post"], {"postgrey-clients", "postgrey-recipients"}),
+    (["weirctl", "import", "milter-greylist", "x", ""], {"-n", "for"}),
+    (["weirctl", "greylist", "off", "s"], {"sender:"}), (["weirctl", "greylist", "on", ""], set()),
+    (["weirctl", "greylist", "on", "a@b", ""], {"delay=", "for"}),
+    (["weirctl", "top", ""], {"by", "-n"}),
+    (["weirctl", "top", "by", "re"], {"refused", "recipients", "rejected-recipients"}),
+    (["weirctl", "greylist", ""], {"list", "pass", "forget", "on", "off"}),
     (["weirctl", "unlist", ""], {"203.0.113.9", "user:joe"}),
+    (["weirctl", "replay", "/etc/hostn"], {"/etc/hostname"}),
+    (["weirctl", "suggest", "/etc/hostn"], {"/etc/hostname"}),
+    (["weirctl", "replay", "LOG", "-"], {"-l", "-g"}),
+    (["weirctl", "replay", "LOG", "-l", "m"], {"mine"}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "bu"], {"burst="}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "action", "=", "d"], {"defer"}),
+    (["weirctl", "replay", "LOG", "-g", "de"], {"delay="}),
+    (["weirctl", "replay", "LOG", "-g", "enabled", "=", ""], {"true", "false"}),
+    (["weirctl", "replay", "LOG", "-l", "mine", "burst=9", "-g", "de"], {"delay="}),
 ]
 
 

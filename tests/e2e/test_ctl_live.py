@@ -185,9 +185,9 @@ def test_status(start, redis):
     assert load.connects(first.socket, "192.0.2.1") == [False]
     ctl("limit set connections burst=50")
     wanted = {"version", "mode", "generation", "started", "workers", "sessions", "decisions",
-              "refused", "decisions_per_s", "refused_per_s", "breaker_opened", "p50_us",
-              "p99_us", "node", "breaker_last", "drain", "drain_until", "draining_workers",
-              "draining_sessions"}
+              "refused", "shadowed", "decisions_per_s", "refused_per_s", "breaker_opened", "p50_us",
+              "p99_us", "node", "breaker_last", "draining_workers", "draining_sessions",
+              "drain", "drain_until"}
     proc.wait_for(lambda: {n["generation"] for n in nodes()} == {"1"}, 10, "the news")
     assert all(set(n) == wanted for n in nodes())
     assert sorted((n["decisions"], n["refused"], n["workers"]) for n in nodes()) == \

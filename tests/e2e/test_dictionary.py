@@ -195,3 +195,21 @@ def test_deferred_shadow_and_observed(mta, weir, redis, sources):
             milter.wait_log(f"action=log stage=rcpt reason=rate limit=rejected-recipients .*"
                             f"client={re.escape(source)} .*used=3 of=2")
         milter.stop()
+
+
+def test_bounces_that_guess(mta, store, weir, sources):
+    """A limit per sender over which the null sender is refuses bounces, and nobody who
+    connects and has not said a sender yet."""
+    weir(conf(2, "per = sender"), redis=store)
+    source = next(sources)
+    with mta.connect(source) as client:
+        client.ehlo()
+        assert client.mail("") == 250
+        for n in range(6):
+            assert client.rcpt(nobody(n)) == 550
+        assert client.rset() == 250 and client.mail("") == UNKNOWN and client.closed()
+    with mta.connect(next(sources)) as client:
+        assert client.greeting == 220 and client.ehlo() == 250
+        assert client.mail("a@client.test") == 250 and client.rcpt() == 250
+        assert client.data() == 250 and client.mail("") == 250
+        assert client.rcpt() == UNKNOWN and client.closed()

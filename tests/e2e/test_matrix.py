@@ -256,3 +256,13 @@ def test_words_that_make_no_sense(checked):
         assert status == 1 and why in said, (more, said)
     status, said = checked('limit mine { count = sessions max = 2 quota = "2/1h" }')
     assert status == 1 and "a limit of sessions has max, not rate, burst or quota" in said
+
+
+def test_the_table_of_the_manual():
+    """doc/policy.md names each of these tests, and where the client is told."""
+    rows = [[word.strip() for word in line.strip("|\n").split("|")]
+            for line in (proc.SOURCE / "doc/policy.md").read_text().splitlines()]
+    rows = [row for row in rows if len(row) == 7 and row[0] in COUNTS]
+    assert rows == [[count, key, told_at(count, key),
+                     *(f"{mta}-{store}-{count}-{key}" for mta in ("postfix", "sendmail")
+                       for store in ("redis", "zone"))] for count, key in CELLS]

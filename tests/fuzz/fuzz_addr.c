@@ -70,9 +70,9 @@ check_text(const char *text)
 		check_net(&n);
 }
 
-/* The network of each width: it holds what has the same first bits, and nothing else. */
+/* The network of one width: it holds what has the same first bits, and nothing else. */
 static void
-check_widths(const struct addr *a, unsigned bits, unsigned flip)
+check_width(const struct addr *a, unsigned bits, unsigned flip)
 {
 	struct net n = net_of(a, bits);
 	struct addr other = *a;
@@ -90,6 +90,13 @@ check_widths(const struct addr *a, unsigned bits, unsigned flip)
 }
 
 static void
+check_widths(const struct addr *a, unsigned flip)
+{
+	for (unsigned bits = 0; bits <= all_bits(a) + 1; bits++)
+		check_width(a, bits, flip);
+}
+
+static void
 check_sockaddr(const uint8_t *data, size_t size)
 {
 	struct sockaddr_in sin = {.sin_family = AF_INET};
@@ -99,20 +106,20 @@ check_sockaddr(const uint8_t *data, size_t size)
 	char *at = fuzz_alloc(sizeof sin6 + 1);
 
 	CHECK(!addr_from_sockaddr(NULL, &a) && a.family == ADDR_NONE);
-	if (size >= 6) {
+	if (size >= 5) {
 		memcpy(&sin.sin_addr, data, 4);
 		memcpy(at + 1, &sin, sizeof sin);
 		CHECK(addr_from_sockaddr((const struct sockaddr *)(void *)(at + 1), &a));
 		CHECK(a.family == ADDR_V4);
 		check_addr(&a);
-		check_widths(&a, data[4], data[5]);
+		check_widths(&a, data[4]);
 	}
-	if (size >= 18) {
+	if (size >= 17) {
 		memcpy(&sin6.sin6_addr, data, 16);
 		memcpy(at + 1, &sin6, sizeof sin6);
 		CHECK(addr_from_sockaddr((const struct sockaddr *)(void *)(at + 1), &a));
 		check_addr(&a);
-		check_widths(&a, data[16], data[17]);
+		check_widths(&a, data[16]);
 	}
 	free(at);
 }

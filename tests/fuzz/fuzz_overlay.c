@@ -3,7 +3,7 @@
  * out is a ruleset as sound as the file's, and what was not rejected is in force.
  *
  * Input: a byte (whether an entry that is rejected had good words before), then a line an entry:
- * l, o or x (limits, overrides, lists), the field, a tab, the value.
+ * l, o, d or x (limits, overrides, drain, lists), the field, a tab, the value.
  *
  * Covers: policy/overlay.c policy/exceptions.c policy/ruleset.c
  */
@@ -26,7 +26,10 @@ static void
 take_entry(struct input *in, struct overlay *o)
 {
 	uint8_t kind = input_byte(in);
-	unsigned s = kind == 'l' ? SECTION_LIMITS : kind == 'o' ? SECTION_OVERRIDES : SECTION_LISTS;
+	unsigned s = kind == 'l' ? SECTION_LIMITS
+	    : kind == 'o'	 ? SECTION_OVERRIDES
+	    : kind == 'd'	 ? SECTION_DRAIN
+				 : SECTION_LISTS;
 	char *line = input_line(in), *tab = strchr(line, '\t');
 
 	if (o->n[s] < ENTRIES_MAX) {
@@ -186,6 +189,11 @@ check_entry(
 		CHECK(l != NULL);
 		return;
 	}
+	if (s == SECTION_DRAIN) {
+		if (drain_concerns(e->name, r->node))
+			CHECK(r->drain_until_us >= meta.until_us);
+		return;
+	}
 	snprintf(text, sizeof text, "%.*s",
 	    (int)(s == SECTION_OVERRIDES ? blank - e->name : (long)strlen(e->name)), e->name);
 	CHECK(who_parse(text, &who, err, sizeof err));
@@ -217,6 +225,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	ruleset_defaults(&base);
 	base.greylist.enabled = true;
+	strcpy(base.node, "mx1.0123abcd");
 	CHECK(ruleset_finish(&base, err, sizeof err));
 	for (unsigned s = 0; s < SECTIONS; s++)
 		o.entries[s] = entries[s];

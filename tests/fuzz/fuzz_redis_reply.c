@@ -98,21 +98,42 @@ check_text(const char *s, size_t max)
 }
 
 static void
-check_overlay(const struct overlay *o)
+check_overlay(const struct overlay *o, unsigned times)
 {
-	static const unsigned most[SECTIONS] = {OVERLAY_LIMITS_MAX, OVERRIDES_MAX, LISTED_MAX};
+	static const unsigned most[SECTIONS] = {
+	    OVERLAY_LIMITS_MAX, OVERRIDES_MAX, LISTED_MAX, OVERLAY_DRAIN_MAX};
 	size_t bytes = 0;
 
 	check_text(o->generation, GENERATION_MAX);
 	CHECK(o->format >= 0);
 	for (unsigned s = 0; s < SECTIONS; s++) {
-		CHECK(o->n[s] <= most[s] && o->total[s] >= -1);
+		CHECK(o->n[s] <= most[s] * times && o->total[s] >= -1);
 		for (unsigned i = 0; i < o->n[s]; i++) {
-			bytes += check_text(o->entries[s][i].name, 1024);
-			bytes += check_text(o->entries[s][i].words, 1024);
+			const struct overlay_entry *e = &o->entries[s][i];
+
+			bytes += check_text(e->name, 1024);
+			bytes += check_text(e->words, 1024);
+			CHECK(i == 0 || strcmp(e[-1].name, e->name) <= 0);
+			if (i > 0 && strcmp(e[-1].name, e->name) < 0)
+				CHECK(overlay_words(o, (enum overlay_section)s, e->name) != NULL);
 		}
 	}
-	CHECK(bytes <= WIRE_BYTES_MAX);
+	CHECK(bytes <= WIRE_BYTES_MAX * times);
+}
+
+/* What came before, and what this makes of it if it tells of changes. */
+static struct overlay known;
+
+static void
+merge(const struct overlay *o)
+{
+	struct overlay merged;
+
+	if (known.entries[0] != NULL && o->changes) {
+		CHECK(overlay_merge(&known, o, &merged));
+		check_overlay(&merged, 2);
+		overlay_free(&merged);
+	}
 }
 
 static void
@@ -138,9 +159,13 @@ check_reply(const redisReply *r, const struct request *q)
 		break;
 	}
 	free(a);
-	if (ask_overlay(r, &overlay, why) == ASK_OK)
-		check_overlay(&overlay);
-	overlay_free(&overlay);
+	if (ask_overlay(r, &overlay, why) == ASK_OK) {
+		check_overlay(&overlay, 1);
+		merge(&overlay);
+		overlay_free(&known);
+		known = overlay;
+	} else
+		overlay_free(&overlay);
 }
 
 /* --- the commands --------------------------------------------------------------------------- */
@@ -180,7 +205,7 @@ check_commands(const struct request *q, const struct redis_options *o)
 	for (int text = 0; text < 2; text++) {
 		cmd = ask_command(&s, &names, text == 1, q, 0, (uint64_t)text, &len);
 		check_command(cmd, len);
-		cmd = ask_load_command(&s, &names, text == 1, text == 1 ? "7" : "", &len);
+		cmd = ask_load_command(&s, &names, text == 1, NULL, &len);
 		check_command(cmd, len);
 		cmd = ask_publish_command(&s, text == 1, pairs, 1, &len);
 		check_command(cmd, len);
@@ -233,6 +258,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 		CHECK(w.why[0] != '\0' && strlen(w.why) < WIRE_WHY_MAX);
 	}
+	overlay_free(&known);
 	wire_close(&w);
 	close(redis);
 	target_free(&target);

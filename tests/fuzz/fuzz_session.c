@@ -122,13 +122,13 @@ static const struct {
 };
 
 static psl_ctx_t *psl;
+static struct ask_names names;
 
 struct milter {
 	struct ruleset rules;
 	struct zone *zone;
 	struct store *store;
 	struct site site;
-	struct ask_names names;
 	struct session session;
 	bool connected;
 	int64_t now_us;
@@ -173,7 +173,8 @@ open_milter(struct milter *m, uint8_t settings)
 	memset(o.prefix, 'p', REDIS_PREFIX_MAX);
 	memset(node, 'n', SITE_NODE_MAX);
 	CHECK(site_init(&m->site, &o, m->zone, 0, node, NULL, NULL));
-	ask_names_init(&m->names);
+	if (names.ask[0] == '\0')
+		ask_names_init(&names);
 	m->now_us = INT64_C(1800000000) * USEC_PER_SEC;
 }
 
@@ -211,7 +212,7 @@ decide(struct milter *m, enum stage stage, const char *recipient, struct request
 
 	if (asked) {
 		check_request(&(struct facts){.user = s->user}, q);
-		check_command(&m->site, &m->names, q);
+		check_command(&m->site, &names, q);
 		CHECK(store_ask(m->store, q, m->now_us, &a) == STORE_OK);
 		CHECK(a.lease == 0 || s->lease == 0);
 	}

@@ -1,20 +1,24 @@
 /*
  * standalone.c - runs a fuzz target without a fuzzer.
  *
- *	fuzz_addr                runs tests/fuzz/corpus/addr: each file, and what comes of it by
- *	                         cutting it short and by changing single bytes
+ *	fuzz_addr                runs tests/fuzz/corpus/addr: each file, and for some seconds what
+ *	                         comes of it by cutting it short and by changing single bytes
  *	fuzz_addr FILE|DIR...    runs just these files
  */
 #include <dirent.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "fuzz.h"
 
-/* Of longer files only so many bytes are played with: this is a part of `make check`. */
+/* Of longer files only so many bytes are played with, and only for so long: this is a part of
+ * `make check`. */
 #define PLAY_MAX 600
+#define PLAY_SECONDS 3
 
 static unsigned long ninputs;
 static unsigned nfiles;
+static time_t start;
 
 static void
 run(const uint8_t *data, size_t size)
@@ -33,7 +37,7 @@ play(uint8_t *data, size_t size)
 	static const uint8_t strange[] = {0, '\n', ' ', '"', '%', '/', '9', ':', '<', 0xff};
 	size_t n = size < PLAY_MAX ? size : PLAY_MAX;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && time(NULL) - start <= PLAY_SECONDS; i++) {
 		uint8_t was = data[i];
 
 		run(data, i);
@@ -101,6 +105,7 @@ main(int argc, char **argv)
 	const char *name = strrchr(argv[0], '/'), *srcdir = getenv("srcdir");
 	char corpus[4096];
 
+	start = time(NULL);
 	name = name != NULL ? name + 1 : argv[0];
 	if (strncmp(name, "fuzz_", 5) == 0)
 		name += 5;

@@ -61,7 +61,7 @@ fake_many(const struct fake *f, struct overlay *out)
 
 /* All in one block, which the first section's pointer owns. */
 static inline enum store_status
-fake_load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
+fake_load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
 	struct fake *f = (struct fake *)s;
 

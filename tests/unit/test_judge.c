@@ -153,7 +153,10 @@ test_greylist(void **state)
 	    {GREY_EARLY, "421 4.7.1 later", DO_REFUSE},
 	    {GREY_PASSED, "421 4.7.1 later", DO_ACCEPT},
 	    {GREY_KNOWN, "421 4.7.1 later", DO_ACCEPT},
+	    {GREY_EMBARGO, "421 4.7.1 later", DO_REFUSE},
+	    {GREY_CORRESPONDENT, "421 4.7.1 later", DO_ACCEPT},
 	    {GREY_NEW, "451 4.7.1 later", DO_DEFER},
+	    {GREY_EMBARGO, "451 4.7.1 later", DO_DEFER},
 	    {GREY_EARLY, "451 4.7.1 later", DO_DEFER},
 	    {GREY_PASSED, "451 4.7.1 later", DO_ACCEPT},
 	};
@@ -184,6 +187,141 @@ test_greylist(void **state)
 	s.a.hits[DEFER].over = false;
 	s.a.hits[LOG_A].over = true;
 	assert_int_equal(judge(&s.r, &s.f, &s.q, &s.a).reason, REASON_GREYLIST);
+}
+
+/* A quota names itself, and a rung of a ladder its own figures. */
+static void
+test_quota_and_rungs(void **state)
+{
+	static const struct {
+		const char *words;
+		uint16_t times;
+		int64_t used, says, of;
+		enum reason reason;
+	} table[] = {
+	    {"rate=60/1m burst=30", 0, 31 * MICRO, 31, 30, REASON_RATE},
+	    {"rate=60/1m burst=30", 1, 31 * MICRO, 31, 30, REASON_RATE},
+	    {"rate=60/1m burst=30", 16, 481 * MICRO, 481, 480, REASON_RATE},
+	    {"quota=1000/1d", 0, 1001 * MICRO, 1001, 1000, REASON_QUOTA},
+	    {"quota=1000/1d", 4, 4001 * MICRO, 4001, 4000, REASON_QUOTA},
+	    {"quota=1000/1d action=defer", 0, 1001 * MICRO, 1001, 1000, REASON_QUOTA},
+	    {"count=bytes quota=2048G/1d", 0, (2 * QUOTA_FIGURE_MAX + 1) * MICRO,
+		2 * QUOTA_FIGURE_MAX + 1, QUOTA_FIGURE_MAX, REASON_QUOTA},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		char err[LIMIT_ERR_MAX];
+		struct scene s;
+		struct verdict v;
+		struct limit l;
+
+		scene(&s);
+		limit_init(&l, "messages");
+		if (!limit_set_words(&l, table[i].words, err, sizeof err) ||
+		    !limit_finish(&l, err, sizeof err))
+			fail_msg("%s: %s", table[i].words, err);
+		s.q.nhits = 1;
+		s.q.hits[0].limit = &l;
+		s.q.hits[0].times = table[i].times;
+		s.a.hits[0] =
+		    (struct hit_answer){.used = table[i].used, .wait_us = 7 * SEC, .over = true};
+		v = judge(&s.r, &s.f, &s.q, &s.a);
+		if (v.used != table[i].says || v.of != table[i].of || v.reason != table[i].reason)
+			fail_msg("row %zu: %s, %lld of %lld", i, reason_name(v.reason),
+			    (long long)v.used, (long long)v.of);
+		assert_int_equal(v.retry_us, 7 * SEC);
+		assert_int_equal(v.action, l.action == ACTION_DEFER ? DO_DEFER : DO_REFUSE);
+	}
+}
+
+/* What is not for this client says nothing, nor what has happened already; a shadow says it of
+ * that, too. */
+static void
+test_skipped_and_noted(void **state)
+{
+	static const struct {
+		int hit;
+		bool skipped;
+		enum hit_mode mode;
+		enum action action;
+		uint32_t noted;
+	} table[] = {
+	    {SHORT, false, HIT_CHARGE, DO_REFUSE, 0},
+	    {SHORT, false, HIT_PROBE, DO_REFUSE, 0},
+	    {SHORT, false, HIT_NOTE, DO_ACCEPT, 0},
+	    {SHORT, true, HIT_CHARGE, DO_ACCEPT, 0},
+	    {SHORT, true, HIT_PROBE, DO_ACCEPT, 0},
+	    {DEFER, false, HIT_PROBE, DO_DEFER, 0},
+	    {DEFER, false, HIT_NOTE, DO_ACCEPT, 0},
+	    {LOG_A, false, HIT_CHARGE, DO_ACCEPT, 1u << LOG_A},
+	    {LOG_A, false, HIT_NOTE, DO_ACCEPT, 1u << LOG_A},
+	    {LOG_A, true, HIT_CHARGE, DO_ACCEPT, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct scene s;
+		struct verdict v;
+
+		scene(&s);
+		s.q.hits[table[i].hit].mode = table[i].mode;
+		s.a.hits[table[i].hit].over = true;
+		s.a.hits[table[i].hit].skipped = table[i].skipped;
+		v = judge(&s.r, &s.f, &s.q, &s.a);
+		if (v.action != table[i].action || v.noted != table[i].noted)
+			fail_msg("row %zu: %s, %#x", i, action_name(v.action), (unsigned)v.noted);
+		/* and it is not the one that speaks for another */
+		s.a.hits[LONG].over = true;
+		v = judge(&s.r, &s.f, &s.q, &s.a);
+		assert_int_equal(v.action, DO_REFUSE);
+		assert_ptr_equal(
+		    v.limit, s.q.hits[table[i].action == DO_REFUSE ? table[i].hit : LONG].limit);
+	}
+}
+
+/* Who wrote to a trap hears what blocked clients hear; a limit speaks first, greylisting after. */
+static void
+test_trap(void **state)
+{
+	static const struct {
+		bool over, defer_over, exempt;
+		enum grey_state grey;
+		enum action action;
+		enum reason reason;
+	} table[] = {
+	    {false, false, false, GREY_NONE, DO_REFUSE, REASON_TRAP},
+	    {false, false, false, GREY_NEW, DO_REFUSE, REASON_TRAP},
+	    {false, false, false, GREY_KNOWN, DO_REFUSE, REASON_TRAP},
+	    {true, false, false, GREY_NONE, DO_REFUSE, REASON_RATE},
+	    {false, true, false, GREY_NEW, DO_DEFER, REASON_RATE},
+	    {false, false, true, GREY_NONE, DO_ACCEPT, REASON_EXEMPT},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		struct scene s;
+		struct verdict v;
+
+		scene(&s);
+		s.a.blocked_us = 900 * SEC;
+		s.a.grey = table[i].grey;
+		s.a.hits[SHORT].over = table[i].over;
+		s.a.hits[DEFER].over = table[i].defer_over;
+		if (table[i].exempt)
+			s.f.client.family = ADDR_NONE;
+		v = judge(&s.r, &s.f, &s.q, &s.a);
+		if (v.action != table[i].action || v.reason != table[i].reason)
+			fail_msg("row %zu: %s %s", i, action_name(v.action), reason_name(v.reason));
+		if (v.reason != REASON_TRAP)
+			continue;
+		assert_ptr_equal(v.reply, &s.r.block_reply);
+		assert_int_equal(v.retry_us, 900 * SEC);
+		assert_null(v.limit);
+		assert_true(v.enforced);
+		s.r.observe = true;
+		assert_false(judge(&s.r, &s.f, &s.q, &s.a).enforced);
+	}
 }
 
 static void
@@ -307,6 +445,8 @@ test_names(void **state)
 	assert_string_equal(action_name(DO_REFUSE), "refuse");
 	assert_string_equal(action_name(DO_DEFER), "defer");
 	assert_string_equal(grey_state_name(GREY_EARLY), "early");
+	assert_string_equal(grey_state_name(GREY_EMBARGO), "embargo");
+	assert_string_equal(grey_state_name(GREY_CORRESPONDENT), "correspondent");
 	assert_string_equal(answer_source_name(ANSWER_CACHE), "cache");
 }
 
@@ -317,6 +457,9 @@ main(void)
 	    cmocka_unit_test(test_which_limit_speaks),
 	    cmocka_unit_test(test_figures),
 	    cmocka_unit_test(test_greylist),
+	    cmocka_unit_test(test_quota_and_rungs),
+	    cmocka_unit_test(test_skipped_and_noted),
+	    cmocka_unit_test(test_trap),
 	    cmocka_unit_test(test_observe),
 	    cmocka_unit_test(test_without_an_answer),
 	    cmocka_unit_test(test_listed),

@@ -78,6 +78,101 @@ test_greylist_is_asked(void **state)
 	assert_false(c.q.grey.asked); /* authenticated */
 }
 
+/* What is asked about bytes: the announced ones at the first recipient, those that came at the
+ * end; nothing of one message is left to the next. */
+static void
+test_bytes(void **state)
+{
+	static const struct {
+		int64_t announced, came[3]; /* -1: no more */
+		int64_t asked, charged; /* 0: nothing is asked */
+	} table[] = {
+	    {0, {-1}, 0, 0},
+	    {700, {-1}, 700, 0}, /* an empty message, whatever was said */
+	    {700, {0, -1}, 700, 0},
+	    {0, {40, 50, -1}, 0, 90},
+	    {700, {40, 50, -1}, 700, 90},
+	    {90, {40, 50, 900}, 90, 990},
+	    {0, {-1}, 0, 0},
+	};
+	struct scene c;
+
+	(void)state;
+	start(&c, "bytes", "rate=1000/1h");
+	negotiate(&c);
+	assert_true(c.s.steps.bytes);
+	connect_from(&c, false);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		enum next next;
+
+		session_mail(&c.s, &c.r, "<a@example.org>", "", table[i].announced, &c.q);
+		next = session_rcpt(&c.s, &c.r, "<b@x>", false, "", &c.q);
+		assert_int_equal(next, table[i].asked > 0 ? NEXT_ASK : NEXT_CONTINUE);
+		if (next == NEXT_ASK) {
+			assert_int_equal(c.q.hits[0].cost, table[i].asked);
+			assert_int_equal(c.q.hits[0].mode, HIT_PROBE);
+			assert_int_equal(answer(&c, STAGE_RCPT, false), NEXT_CONTINUE);
+			/* the second recipient is the same message */
+			assert_int_equal(
+			    session_rcpt(&c.s, &c.r, "<c@x>", false, "", &c.q), NEXT_CONTINUE);
+		}
+		for (int n = 0; n < 3 && table[i].came[n] >= 0; n++)
+			session_data(&c.s, table[i].came[n]);
+		next = session_eom(&c.s, &c.r, &c.q);
+		if (next != (table[i].charged > 0 ? NEXT_ASK : NEXT_CONTINUE) ||
+		    (next == NEXT_ASK && c.q.hits[0].cost != table[i].charged))
+			fail_msg("row %zu", i);
+		if (next == NEXT_ASK) {
+			assert_int_equal(c.q.hits[0].mode, HIT_CHARGE);
+			assert_int_equal(answer(&c, STAGE_EOM, true), NEXT_REPLY);
+		}
+	}
+	/* one that was begun and never ended */
+	session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q);
+	session_data(&c.s, 500);
+	session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q);
+	session_data(&c.s, 7);
+	assert_int_equal(session_eom(&c.s, &c.r, &c.q), NEXT_ASK);
+	assert_int_equal(c.q.hits[0].cost, 7);
+}
+
+/* What the MTA refuses is noted and not answered; MAIL is asked about from then on, and only in
+ * such a session. */
+static void
+test_rejected(void **state)
+{
+	struct scene c;
+
+	(void)state;
+	start(&c, "rejected-recipients", "rate=5/1h");
+	negotiate(&c);
+	assert_true(c.s.steps.rejected);
+	connect_from(&c, false);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+		    session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q), NEXT_CONTINUE);
+	assert_int_equal(session_rcpt(&c.s, &c.r, "<b@x>", true, "", &c.q), NEXT_ASK);
+	assert_int_equal(c.q.hits[0].mode, HIT_NOTE);
+	assert_true(c.q.rejected);
+	assert_int_equal(answer(&c, STAGE_RCPT, true), NEXT_CONTINUE);
+	/* it was no first recipient of the message */
+	assert_false(c.s.message_counted);
+	assert_int_equal(session_rcpt(&c.s, &c.r, "<c@x>", false, "", &c.q), NEXT_ASK);
+	assert_int_equal(c.q.hits[0].mode, HIT_PROBE);
+	assert_false(c.q.rejected);
+	assert_int_equal(answer(&c, STAGE_RCPT, false), NEXT_CONTINUE);
+	assert_true(c.s.message_counted);
+	/* the end of the message is the client's whose message it is */
+	assert_int_equal(session_rcpt(&c.s, &c.r, "<b@x>", true, "", &c.q), NEXT_ASK);
+	assert_int_equal(session_eom(&c.s, &c.r, &c.q), NEXT_CONTINUE);
+	assert_int_equal(session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q), NEXT_ASK);
+	assert_int_equal(c.q.hits[0].mode, HIT_PROBE);
+	assert_int_equal(answer(&c, STAGE_MAIL, true), NEXT_REPLY);
+	negotiate(&c);
+	connect_from(&c, false);
+	assert_int_equal(session_mail(&c.s, &c.r, "<a@example.org>", "", 0, &c.q), NEXT_CONTINUE);
+}
+
 /* --- what the client says ------------------------------------------------------------------ */
 
 static void
@@ -155,6 +250,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_messages),
 	    cmocka_unit_test(test_greylist_is_asked),
+	    cmocka_unit_test(test_bytes),
+	    cmocka_unit_test(test_rejected),
 	    cmocka_unit_test(test_brackets),
 	    cmocka_unit_test(test_over_long),
 	};

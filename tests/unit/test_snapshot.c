@@ -54,6 +54,59 @@ test_refresh_only_when_needed(void **state)
 	snapshot_put(s, after);
 }
 
+/* Only changes come, and what they leave out stays; when the numbers do not fit all is read. */
+static enum store_status
+changes_load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
+{
+	enum store_status status = fake_load(s, deadline_us, known, out);
+
+	if (known != NULL && known->generation[0] != '\0' && status == STORE_OK) {
+		out->changes = true;
+		for (int i = 0; i < SECTIONS; i++)
+			out->total[i] = fake.more[i];
+	}
+	return status;
+}
+
+static void
+test_changes(void **state)
+{
+	static const struct store_ops ops = {.load = changes_load};
+	struct snapshots *s = fresh(false);
+	const struct facts f = {
+	    .client = {.family = ADDR_V4, .b = {192, 0, 2, 7}}, .user = "", .name = ""};
+	const struct ruleset *r;
+
+	(void)state;
+	fake.store.ops = &ops;
+	redis_holds("1", "connections", "rate=120/1m");
+	redis_adds(SECTION_LISTS, "192.0.2.7", "action=block");
+	assert_true(snapshot_refresh(s, &fake.store, "", 0, NOW));
+	redis_holds("2", "connections", "rate=90/1m");
+	fake.more[SECTION_LIMITS] = fake.more[SECTION_LISTS] = 1;
+	assert_true(snapshot_refresh(s, &fake.store, "1", 0, NOW));
+	assert_int_equal(fake.loads, 2);
+	assert_int_equal(rate_in_force(s), 90);
+	r = snapshot_get(s, NOW);
+	assert_true(ruleset_blocked(r, &f));
+	snapshot_put(s, r);
+	/* Redis counts one more than that makes */
+	redis_holds("3", "connections", "rate=80/1m");
+	fake.more[SECTION_LIMITS] = 2;
+	assert_true(snapshot_refresh(s, &fake.store, "2", 0, NOW));
+	assert_int_equal(fake.loads, 4);
+	assert_int_equal(rate_in_force(s), 80);
+	r = snapshot_get(s, NOW);
+	assert_false(ruleset_blocked(r, &f));
+	snapshot_put(s, r);
+	/* gone */
+	redis_holds("4", "connections", "");
+	fake.more[SECTION_LIMITS] = fake.more[SECTION_LISTS] = 0;
+	assert_true(snapshot_refresh(s, &fake.store, "3", 0, NOW));
+	assert_int_equal(fake.loads, 5);
+	assert_int_equal(rate_in_force(s), 60);
+}
+
 /* The file's lists are in force from the start, and below those of Redis. */
 static void
 test_file_lists(void **state)
@@ -233,7 +286,7 @@ reader(void *arg)
 
 /* A new generation at each load; called with the loading lock held. */
 static enum store_status
-busy_load(struct store *s, int64_t deadline_us, const char *known, struct overlay *out)
+busy_load(struct store *s, int64_t deadline_us, const struct overlay *known, struct overlay *out)
 {
 	static char words[32];
 	char generation[12];
@@ -271,6 +324,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_refresh),
 	    cmocka_unit_test(test_refresh_only_when_needed),
+	    cmocka_unit_test(test_changes),
 	    cmocka_unit_test(test_file_lists),
 	    cmocka_unit_test(test_store_down),
 	    cmocka_unit_test(test_expiry),

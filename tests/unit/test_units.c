@@ -199,6 +199,58 @@ test_figure(void **state)
 	}
 }
 
+/* What is written is read as the same, and in the unit that people would take. */
+static void
+test_back(void **state)
+{
+	static const struct {
+		int64_t us;
+		const char *text;
+	} durations[] = {
+	    {0, "0s"},
+	    {1500 * USEC_PER_MSEC, "1500ms"},
+	    {USEC_PER_SEC, "1s"},
+	    {90 * USEC_PER_SEC, "90s"},
+	    {60 * USEC_PER_SEC, "1m"},
+	    {129600 * USEC_PER_SEC, "36h"},
+	    {35 * 86400 * USEC_PER_SEC, "35d"},
+	    {UNITS_DURATION_MAX, "366d"},
+	};
+	static const struct {
+		int64_t n;
+		bool sized;
+		const char *text;
+	} figures[] = {
+	    {1, true, "1"},
+	    {1000, true, "1000"},
+	    {1000, false, "1000"},
+	    {1024, true, "1k"},
+	    {1024, false, "1024"},
+	    {1536, true, "1536"},
+	    {100 << 20, true, "100M"},
+	    {(100 << 20) + 1024, true, "102401k"},
+	    {INT64_C(1) << 41, true, "2048G"},
+	    {UNITS_COUNT_MAX, false, "1000000000"},
+	};
+	char text[UNITS_TEXT_MAX];
+	int64_t n;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof durations / sizeof durations[0]; i++) {
+		assert_string_equal(units_duration_text(durations[i].us, text), durations[i].text);
+		assert_true(units_duration(text, &n));
+		assert_int_equal(n, durations[i].us);
+	}
+	for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+		bool sized = false;
+
+		assert_string_equal(
+		    units_figure_text(figures[i].n, figures[i].sized, text), figures[i].text);
+		assert_true(units_figure(text, INT64_C(1) << 41, &n, &sized));
+		assert_int_equal(n, figures[i].n);
+	}
+}
+
 static void
 test_bool(void **state)
 {
@@ -234,6 +286,7 @@ main(void)
 	    cmocka_unit_test(test_size),
 	    cmocka_unit_test(test_rate),
 	    cmocka_unit_test(test_figure),
+	    cmocka_unit_test(test_back),
 	    cmocka_unit_test(test_bool),
 	};
 

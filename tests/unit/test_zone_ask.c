@@ -223,7 +223,7 @@ test_load_is_empty(void **state)
 	struct fixture *f = *state;
 	struct overlay o;
 
-	assert_int_equal(store_load(f->s, 0, "", &o), STORE_OK);
+	assert_int_equal(store_load(f->s, 0, NULL, &o), STORE_OK);
 	assert_string_equal(o.generation, "0");
 	for (int i = 0; i < SECTIONS; i++) {
 		assert_int_equal(o.n[i], 0);
