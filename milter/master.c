@@ -30,6 +30,8 @@
 #include "worker.h"
 
 #define TICK_MS 100
+/* No process or no descriptor is to be had: not the moment to ask again and again. */
+#define NO_START_MS 30000
 
 struct master {
 	struct conf *conf; /* NULL: could not be used */
@@ -96,14 +98,17 @@ static void
 start_child(struct master *m, unsigned number)
 {
 	struct child *c = &m->all.child[number];
-	int fds[2];
+	int fds[2] = {-1, -1};
 	pid_t pid;
 
 	c->started_ms = monotonic_ms();
 	zone_worker_started(m->zone, c->place);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0 || (pid = fork()) < 0) {
 		log_line(LOG_ERR, "worker %u cannot be started: %s", number, strerror(errno));
-		c->restart_ms = c->started_ms + 30000;
+		for (int i = 0; i < 2; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+		c->restart_ms = c->started_ms + NO_START_MS;
 		return;
 	}
 	if (pid == 0) {
@@ -158,6 +163,15 @@ log_death(const struct master *m, const struct child *c, int status)
 		log_line(LOG_ERR, "%s ended with status %d%s", who, WEXITSTATUS(status), then);
 }
 
+static void
+drop_first_socket(struct master *m)
+{
+	socket_remove_own(m->sockets[0]);
+	close(m->sockets[0]);
+	m->nsockets--;
+	memmove(m->sockets, m->sockets + 1, m->nsockets * sizeof m->sockets[0]);
+}
+
 /* A worker says that none can ever run. */
 static void
 give_up(struct master *m)
@@ -171,6 +185,9 @@ give_up(struct master *m)
 		log_line(LOG_ERR, "reload failed: the workers of before go on");
 	for (unsigned i = 0; i < m->all.own; i++)
 		child_cut(&m->all.child[i], now);
+	/* nobody will serve there */
+	if (m->nsockets > 1)
+		drop_first_socket(m);
 }
 
 static void
