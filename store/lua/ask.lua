@@ -55,6 +55,8 @@ local MESSAGE, REJECTED = 1, 2
 -- as in include/weir/quota.h and trust.h
 local QUOTA_PARTS, QUOTA_CHUNKS = 20, 42
 local BAD_MIN, BAD_SHARE, COUNT_MAX, DAY = 5000000, 4, 1000000000000, 86400000000
+-- whom a shadow limit would have refused is asked about later than within the hour
+local SHADOW_LIFE = 86400000
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
@@ -438,6 +440,7 @@ for i = 1, nhits do
 	if over and not hit.enforced then
 		put(total, hit.name .. ':over',
 			format('%.0f ', (pair(total.got[hit.over_slot]) or 0) + 1) .. stamp)
+		total.ttl = math.max(total.ttl, SHADOW_LIFE)
 	end
 end
 
