@@ -445,7 +445,8 @@ for i = 1, nhits do
 end
 
 if trust then
-	local t, steps = trust.now, math.max(1, trust.messages - 1)
+	local t = trust.now
+	local step = floor(trust.over / math.max(1, trust.messages - 1))
 	local event = true
 	if trust.event == REJECTED or overran then
 		if t.bad < COUNT_MAX then
@@ -458,9 +459,9 @@ if trust then
 		if t.good < COUNT_MAX then
 			t.good = t.good + 1000000
 		end
-		if trust.messages > 0 and
-				(t.earned == 0 or now - t.earned >= floor(trust.over / steps)) then
-			t.earned = now
+		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
+			local next = t.earned ~= 0 and now - t.earned < 2 * step
+			t.earned = next and t.earned + step or now
 			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
 		end
 	else
