@@ -74,6 +74,9 @@ def traffic(guarded, weir):
             return session.rcpt().code
     assert message() == "y"
     proc.wait_for(lambda: message() == "c", 5, "the delay's end", every=0.3)
+    guarded.cmd("SELECT", 1)
+    guarded.cmd("INCR", "weir:generation")      # by hand: everything is read
+    milter.wait_log("generation 1 is in force")
     return milter
 
 
