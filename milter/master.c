@@ -24,6 +24,7 @@
 #include "clock.h"
 #include "log.h"
 #include "master.h"
+#include "sampler.h"
 #include "socket.h"
 #include "takeover.h"
 #include "worker.h"
@@ -39,6 +40,7 @@ struct master {
 	int sockets[HANDOVER_SOCKETS_MAX]; /* the first is ours; on others old workers serve */
 	int zone_fd, signal_fd;
 	struct zone *zone;
+	struct sampler *sampler; /* of the host's load; NULL: nobody wants to know */
 	int64_t started_us;
 	int64_t drain_ms; /* drain-timeout */
 	char node[RULESET_NODE_MAX + 1], pid_file[CONF_PATH_MAX], store[CONF_STORE_MARK_MAX];
@@ -391,7 +393,7 @@ wait_for_news(struct master *m)
 		who[n] = c;
 		p[n++] = (struct pollfd){.fd = c->control, .events = POLLIN};
 	}
-	if (poll(p, n, clock_needed(m) ? TICK_MS : -1) <= 0)
+	if (poll(p, n, sampler_wait_ms(m->sampler, clock_needed(m) ? TICK_MS : -1)) <= 0)
 		return;
 	/* one that dies instead says nothing, and is reaped */
 	for (nfds_t i = 1; i < n; i++)
@@ -424,6 +426,8 @@ serve(struct master *m)
 		close_sockets(m, 0);
 		return EXIT_FAILURE;
 	}
+	if (m->conf != NULL)
+		m->sampler = sampler_new(m->conf, m->zone);
 	for (;;) {
 		if (!m->stopping && !m->hopeless)
 			start_missing(m);
@@ -432,6 +436,7 @@ serve(struct master *m)
 			replace_old(m);
 		children_expire(&m->all, monotonic_ms());
 		check_trial(m);
+		sampler_tick(m->sampler);
 		if (children_running(&m->all) == 0 &&
 		    (m->stopping || m->hopeless || m->all.own == 0))
 			break;
@@ -441,6 +446,7 @@ serve(struct master *m)
 	if (!m->stopping)
 		status = EXIT_FAILURE; /* none is left, and none can be started */
 	close_sockets(m, 0);
+	sampler_free(&m->sampler);
 	log_line(LOG_NOTICE, "stopped");
 	close(m->signal_fd);
 	close(m->zone_fd);
