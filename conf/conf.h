@@ -19,6 +19,8 @@
 #define CONF_NAME_MAX 64
 #define CONF_PATH_MAX 1024
 #define CONF_QUEUE_DIRECTORIES_MAX 8
+/* More files than this are not counted: it is this many. */
+#define CONF_QUEUE_FILES_MAX 100000
 /* A quarter of what a zone has room for: after a reload old ones live beside the new ones. */
 #define CONF_WORKERS_MAX 64
 

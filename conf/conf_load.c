@@ -90,6 +90,11 @@ conf_load_finish(const struct conf *c, char *err, size_t errlen)
 		return refuse(err, errlen, "load: queue-directory or queue-command, not both");
 	if (load_wants(&c->rules.load, LOAD_QUEUE) && !counted && !asked)
 		return refuse(err, errlen, "load: queue needs queue-directory or queue-command");
+	for (unsigned i = 0; counted && i < LOAD_LEVEL_MAX; i++)
+		if (c->rules.load.marks[LOAD_QUEUE][i].high > CONF_QUEUE_FILES_MAX * INT64_C(1000))
+			return refuse(err, errlen,
+			    "load: queue-directory counts no more than 100000 files: a mark above "
+			    "that is never reached");
 	return true;
 }
 

@@ -77,7 +77,7 @@ walk(struct walk *w, int fd, const char *name, unsigned depth)
 			close(fd);
 		return depth > 0 && error == ENOENT ? true : fail(w, name, error);
 	}
-	while (ok && w->files < QUEUE_FILES_MAX && (e = readdir(dir)) != NULL) {
+	while (ok && w->files < CONF_QUEUE_FILES_MAX && (e = readdir(dir)) != NULL) {
 		int kind;
 
 		if (is_dots(e->d_name))

@@ -9,8 +9,6 @@
 
 #include "conf.h"
 
-/* More files than this are not counted: it is this many. */
-#define QUEUE_FILES_MAX 100000
 /* A command has so long; directories less. */
 #define QUEUE_TIMEOUT_US (5 * USEC_PER_SEC)
 #define QUEUE_WALK_US (2 * USEC_PER_SEC)

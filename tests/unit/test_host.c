@@ -215,7 +215,7 @@ test_bound(void **state)
 	directory(&c, "q");
 	put("q/0", "");
 	/* links to one file are as many entries, and make no inode */
-	for (int i = 1; i <= QUEUE_FILES_MAX + 5; i++) {
+	for (int i = 1; i <= CONF_QUEUE_FILES_MAX + 5; i++) {
 		char first[64];
 
 		/* some file systems allow 32000 to one file */
@@ -226,7 +226,7 @@ test_bound(void **state)
 		else
 			assert_int_equal(link(first, path), 0);
 	}
-	assert_int_equal(queue_count_files(&c, why, sizeof why), QUEUE_FILES_MAX);
+	assert_int_equal(queue_count_files(&c, why, sizeof why), CONF_QUEUE_FILES_MAX);
 }
 
 /* Ticks for at most so long, and returns what there is then. */
