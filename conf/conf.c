@@ -15,6 +15,7 @@
 
 #include "weir/units.h"
 #include "conf.h"
+#include "conf_load.h"
 #include "conf_words.h"
 
 #define DEFAULT_SOCKET "inet:127.0.0.1:8890"
@@ -108,6 +109,16 @@ on_section(cfg_t *root, cfg_opt_t *opt)
 		cfg_error(root, "%s", err);
 		return -1;
 	}
+	if (strcmp(opt->name, "load") == 0) {
+		/* spare = {} spares nobody, and is not the same as saying nothing */
+		if ((cfg_getopt(section, "spare")->flags & CFGF_MODIFIED) != 0 &&
+		    !reading.conf->load_spare_given)
+			reading.conf->rules.load.nspare = 0;
+		if (conf_load_finish(reading.conf, err, sizeof err))
+			return 0;
+		cfg_error(root, "%s", err);
+		return -1;
+	}
 	if (strcmp(opt->name, "list") == 0)
 		return on_list(root, section);
 	if (strcmp(opt->name, "limit") != 0)
@@ -159,11 +170,12 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 	}
 	if (section[0] == '\0') {
 		static cfg_opt_t redis[WORDS_MAX], greylist[WORDS_MAX], limit[WORDS_MAX],
-		    known[WORDS_MAX], list[WORDS_MAX];
+		    known[WORDS_MAX], load[WORDS_MAX], list[WORDS_MAX];
 		const cfg_opt_t sections[] = {
 		    CFG_SEC("redis", redis, CFGF_NODEFAULT),
 		    CFG_SEC("greylist", greylist, CFGF_NODEFAULT),
 		    CFG_SEC("known", known, CFGF_NODEFAULT),
+		    CFG_SEC("load", load, CFGF_NODEFAULT),
 		    CFG_SEC("limit", limit, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		    CFG_SEC("list", list, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		    CFG_STR(END_OF_FILE, NULL, CFGF_NODEFAULT),
@@ -172,6 +184,7 @@ section_opts(const char *section, cfg_opt_t opts[WORDS_MAX])
 		section_opts("redis", redis);
 		section_opts("greylist", greylist);
 		section_opts("known", known);
+		section_opts("load", load);
 		section_opts("limit", limit);
 		section_opts("list", list);
 		for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
@@ -253,6 +266,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_set_validate_func(cfg, "list", on_section);
 	cfg_set_validate_func(cfg, "greylist", on_section);
 	cfg_set_validate_func(cfg, "known", on_section);
+	cfg_set_validate_func(cfg, "load", on_section);
 	reading.nerrors = 0;
 	cfg->filename = strdup(file);
 	rc = cfg->filename != NULL && read_whole(file, &text) ? parse_text(cfg, text)
@@ -439,6 +453,7 @@ conf_print(const struct conf *c, FILE *out)
 		    c->rules.greylist.accept_null_sender ? ", null sender accepted" : "");
 	else
 		fprintf(out, "greylist: off\n");
+	conf_load_print(c, out);
 	if (!ruleset_learns(&c->rules))
 		fprintf(out, "known: not kept\n");
 	else if (c->rules.trust.messages == 0)

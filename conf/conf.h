@@ -18,6 +18,9 @@
 
 #define CONF_NAME_MAX 64
 #define CONF_PATH_MAX 1024
+#define CONF_QUEUE_DIRECTORIES_MAX 8
+/* More files than this are not counted: it is this many. */
+#define CONF_QUEUE_FILES_MAX 100000
 /* A quarter of what a zone has room for: after a reload old ones live beside the new ones. */
 #define CONF_WORKERS_MAX 64
 
@@ -34,6 +37,11 @@ struct conf {
 	bool use_redis;
 	struct redis_options redis;
 	char password_file[CONF_PATH_MAX];
+	/* Where the length of the MTA's queue is found: either of them, or neither. */
+	unsigned nqueue_directories;
+	char queue_directories[CONF_QUEUE_DIRECTORIES_MAX][CONF_PATH_MAX];
+	char queue_command[CONF_PATH_MAX];
+	bool load_spare_given; /* the file says which daemons rules.load spares */
 	struct netset *exempt; /* rules.exempt points here */
 	struct psl_ctx_st *psl; /* rules.psl points here; NULL = this host has no list */
 	struct exceptions *lists; /* rules.exceptions points here, if it holds any */

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "weir/units.h"
+#include "conf_load.h"
 #include "conf_words.h"
 
 /* Beyond this a worker for each would only fight for the cores. */
@@ -440,6 +441,18 @@ const struct conf_word conf_words[] = {
     {"known", "over", set_known_over, false},
     {"known", "keep", set_known_keep, false},
     {"known", "learn", set_known_learn, false},
+    {"load", "sessions", NULL, false},
+    {"load", "run-queue", NULL, false},
+    {"load", "psi-cpu", NULL, false},
+    {"load", "psi-memory", NULL, false},
+    {"load", "psi-io", NULL, false},
+    {"load", "redis-latency", NULL, false},
+    {"load", "queue", NULL, false},
+    {"load", "neighbours", NULL, false},
+    {"load", "queue-directory", conf_load_queue_directory, true},
+    {"load", "queue-command", conf_load_queue_command, false},
+    {"load", "spare", conf_load_spare, true},
+    {"load", "reply", conf_load_reply, false},
     {"greylist", "recipients", set_grey_recipients, false},
     {"greylist", "null-sender", set_grey_null_sender, false},
     {"limit", "count", NULL, false},
@@ -465,6 +478,8 @@ conf_word_set(struct conf *c, const struct conf_word *w, const char *title, cons
 {
 	if (w->set != NULL)
 		return w->set(c, title, value, err, errlen);
+	if (strcmp(w->section, "load") == 0)
+		return conf_load_marks(c, w->name, value, err, errlen);
 	if (strcmp(w->section, "list") == 0)
 		return set_list_word(c, w->name, value, err, errlen);
 	return set_limit_word(c, title, w->name, value, err, errlen);

@@ -9,7 +9,7 @@
 struct conf_word {
 	const char *section; /* "" = outside of any */
 	const char *name;
-	/* title: of a section that has one. NULL: a word of a limit or of a list. */
+	/* title: of a section that has one. NULL: a word of a limit or list, or a signal of load. */
 	bool (*set)(struct conf *c, const char *title, const char *value, char *err, size_t errlen);
 	bool list; /* takes { "a", "b" }; set is called for each */
 };

@@ -89,7 +89,7 @@ clear_networks(struct clearing *k, const struct rules *r, const struct addr *cli
 
 /* What the pool has earned is the client's to keep; what is held against it goes. */
 static void
-clear_pool(struct clearing *k, const struct rules *r, const struct addr *client)
+clear_pool(struct clearing *k, const struct rules *r)
 {
 	char key[CTL_KEY_MAX];
 	struct record rec;
@@ -97,7 +97,7 @@ clear_pool(struct clearing *k, const struct rules *r, const struct addr *client)
 	const char *name;
 	bool cleared = false;
 
-	plan_client_record(&r->set, PER_POOL, client, &rec);
+	ctl_pool(r, k->who, &rec);
 	fields = record_read(k->c, PER_POOL, rec.key, key);
 	json_object_foreach(fields, name, value)
 	{
@@ -138,8 +138,9 @@ cmd_clear(struct ctl *c, int argc, char **argv)
 		return CTL_USAGE;
 	if (!who_parse(argv[1], &who, err, sizeof err))
 		ctl_die(CTL_REFUSED, "\"%s\": %s", out_safe(argv[1], 60, safe, sizeof safe), err);
-	if (who.kind != WHO_USER && who.kind != WHO_NET)
-		ctl_die(CTL_REFUSED, "\"%s\": clear takes an address, a network or user:NAME",
+	if (who.kind != WHO_USER && who.kind != WHO_NET && who.kind != WHO_NAME)
+		ctl_die(CTL_REFUSED,
+		    "\"%s\": clear takes an address, a network, user:NAME or name:DOMAIN",
 		    out_safe(argv[1], 60, safe, sizeof safe));
 	k.who = &who;
 	rules_load(c, &r);
@@ -150,6 +151,8 @@ cmd_clear(struct ctl *c, int argc, char **argv)
 
 		if (plan_record(&r.set, PER_USER, &f, &rec))
 			remove_key(c, limit_per_name(PER_USER), rec.key, &k.cleared);
+	} else if (who.kind == WHO_NAME) {
+		clear_pool(&k, &r);
 	} else if (who.net.bits == (who.net.base.family == ADDR_V4 ? 32 : 128)) {
 		struct record rec;
 
@@ -157,7 +160,7 @@ cmd_clear(struct ctl *c, int argc, char **argv)
 		plan_client_record(&r.set, PER_ADDRESS, &who.net.base, &rec);
 		remove_key(c, limit_per_name(PER_ADDRESS), rec.key, &k.cleared);
 		clear_networks(&k, &r, &who.net.base);
-		clear_pool(&k, &r, &who.net.base);
+		clear_pool(&k, &r);
 	} else
 		for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
 			records_each(c, kinds[i], clear_within, &k);

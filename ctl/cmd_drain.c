@@ -113,7 +113,7 @@ sessions_left(const json_t *before, const json_t *nodes, const char *who)
 }
 
 static void
-wait_for_none(struct ctl *c, const char *who)
+wait_for_none(struct ctl *c, const char *who, int64_t until_us)
 {
 	const struct timespec second = {.tv_sec = 1};
 	json_t *before = json_array();
@@ -121,8 +121,11 @@ wait_for_none(struct ctl *c, const char *who)
 
 	for (;;) {
 		json_t *nodes = ctl_nodes(c);
-		int64_t left = sessions_left(before, nodes, who);
+		int64_t left;
 
+		if (clock_real_us() >= until_us)
+			ctl_die(CTL_REFUSED, "the time is over, and there were still sessions");
+		left = sessions_left(before, nodes, who);
 		note_gone(before, nodes, who);
 		json_decref(before);
 		before = nodes;
@@ -283,6 +286,6 @@ cmd_drain(struct ctl *c, int argc, char **argv)
 	if (!c->json && w.on)
 		puts("new sessions are refused within a second");
 	if (wait)
-		wait_for_none(c, argv[1]);
+		wait_for_none(c, argv[1], w.until_us);
 	return ctl_changed(c, generation);
 }

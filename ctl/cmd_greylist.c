@@ -155,6 +155,34 @@ print_count(const struct ctl *c, const json_t *result)
 	printf("%s: %s\n", out_text(result, "pool"), out_text(result, "now"));
 }
 
+void
+ctl_pool(const struct rules *r, const struct who *w, struct record *out)
+{
+	struct facts f = {.name = "", .user = "", .helo = "", .sender = "", .recipient = ""};
+	struct record nameless;
+	char safe[80];
+
+	if (w->kind == WHO_NET) {
+		plan_client_record(&r->set, PER_POOL, &w->net.base, out);
+		return;
+	}
+	/* a host of that name, wherever it is */
+	(void)addr_parse("0.0.0.0", &f.client);
+	f.name = w->text;
+	plan_client_record(&r->set, PER_POOL, &f.client, &nameless);
+	if (!plan_record(&r->set, PER_POOL, &f, out) || strcmp(out->key, nameless.key) == 0)
+		ctl_die(CTL_REFUSED,
+		    "hosts of %s are no pool of their own: name the domain that somebody has "
+		    "registered, or an address",
+		    out_safe(w->text, 60, safe, sizeof safe));
+}
+
+static int64_t
+longest(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 static int
 one_pool(struct ctl *c, const char *text, bool pass)
 {
@@ -165,12 +193,15 @@ one_pool(struct ctl *c, const char *text, bool pass)
 	struct rules r;
 	struct forgetting f = {.record_key = rec.key};
 	redisReply *reply;
+	int64_t life_us; /* never shorter than for what may stand there already */
 
-	if (!who_parse(text, &who, err, sizeof err) || who.kind != WHO_NET)
-		ctl_die(CTL_REFUSED, "\"%s\" must be an address or a network",
+	if (!who_parse(text, &who, err, sizeof err) ||
+	    (who.kind != WHO_NET && who.kind != WHO_NAME))
+		ctl_die(CTL_REFUSED, "\"%s\" must be an address, a network, or name:DOMAIN",
 		    out_safe(text, 60, safe, sizeof safe));
 	rules_load(c, &r);
-	plan_client_record(&r.set, PER_POOL, &who.net.base, &rec);
+	ctl_pool(&r, &who, &rec);
+	life_us = longest(rec.ttl_us, longest(r.set.greylist.keep_us, 2 * r.set.trust.keep_us));
 	rules_free(&r);
 	(void)record_who(rec.key, strlen(rec.key), pool);
 	snprintf(name, sizeof name, "pool:%s", rec.key);
@@ -180,8 +211,7 @@ one_pool(struct ctl *c, const char *text, bool pass)
 		if (reply == NULL)
 			ctl_wrong_key(key);
 		freeReplyObject(reply);
-		reply =
-		    ctl_callf(c, "PEXPIRE %s %lld", key, (long long)(rec.ttl_us / USEC_PER_MSEC));
+		reply = ctl_callf(c, "PEXPIRE %s %lld", key, (long long)(life_us / USEC_PER_MSEC));
 		freeReplyObject(reply);
 	} else {
 		reply = ctl_callf(c, "DEL %s", key);

@@ -14,6 +14,14 @@
 
 #define SCAN_STEP 500
 
+/* Some of them may look like numbers, and do not always. */
+static bool
+is_text(const char *field)
+{
+	return strcmp(field, "generation") == 0 || strcmp(field, "load_value") == 0 ||
+	    strcmp(field, "load_mark") == 0;
+}
+
 static void
 add_node(struct ctl *c, json_t *nodes, const char *key, size_t skip)
 {
@@ -32,9 +40,8 @@ add_node(struct ctl *c, json_t *nodes, const char *key, size_t skip)
 		out_safe(r->element[i + 1]->str, 120, value, sizeof value);
 		n = strtoll(value, &end, 10);
 		json_object_set_new(node, field,
-		    *end == '\0' && end != value && strcmp(field, "generation") != 0
-			? json_integer(n)
-			: json_string(value));
+		    *end == '\0' && end != value && !is_text(field) ? json_integer(n)
+								    : json_string(value));
 	}
 	if (r != NULL)
 		freeReplyObject(r);
@@ -71,6 +78,30 @@ print_drain(const struct ctl *c, const json_t *n, int64_t now)
 	putchar('\n');
 }
 
+/* Nothing of a weir-milter that has no marks. */
+static void
+print_load(const struct ctl *c, const json_t *n, int64_t now)
+{
+	static const char *const whom[] = {"", "strangers are refused", "all are refused"};
+	int64_t level = out_whole(n, "load_level");
+	char since[32];
+
+	if (level < 1 && out_text(n, "load_values")[0] == '\0')
+		return;
+	printf("  load level          ");
+	if (level >= 1 && level <= 2) {
+		out_colour(c, YELLOW);
+		printf("%" PRId64 ": %s for %s, %s %s (mark %s)", level, whom[level],
+		    out_duration(now - out_whole(n, "load_since"), since),
+		    out_text(n, "load_signal"), out_text(n, "load_value"),
+		    out_text(n, "load_mark"));
+		out_colour(c, PLAIN);
+	} else
+		printf("%" PRId64, level);
+	printf("; %" PRId64 " refused\n  load                %s\n", out_whole(n, "load_refused"),
+	    out_text(n, "load_values"));
+}
+
 static void
 print_status(const struct ctl *c, const json_t *result)
 {
@@ -95,6 +126,7 @@ print_status(const struct ctl *c, const json_t *result)
 		print_sessions(n);
 		if (strcmp(out_text(n, "drain"), "on") == 0)
 			print_drain(c, n, now);
+		print_load(c, n, now);
 		printf("  decisions           %" PRId64 "/s, %" PRId64 " in all\n",
 		    out_whole(n, "decisions_per_s"), out_whole(n, "decisions"));
 		printf("  refused or deferred %" PRId64 "/s, %" PRId64 " in all\n",

@@ -36,6 +36,15 @@ round_up(int64_t n)
 	return (n + unit - 1) / unit * unit;
 }
 
+/* The largest figure that such a limit takes; bytes are told in units. */
+static int64_t
+most_of(const struct limit *l)
+{
+	if (l->count != COUNT_BYTES)
+		return UNITS_COUNT_MAX;
+	return (l->quota != 0 ? QUOTA_FIGURE_MAX : LIMIT_FIGURE_MAX) / DEMAND_UNIT;
+}
+
 /* Above what all but one in a thousand of the good senders ever did; NULL: nothing to go by. */
 static json_t *
 propose(const struct limit *l, const struct demand_histogram *h)
@@ -44,6 +53,7 @@ propose(const struct limit *l, const struct demand_histogram *h)
 	bool known = demand_samples(h, KNOWN) >= KNOWN_ENOUGH;
 	unsigned basis = all ? EVERYONE : known ? KNOWN : GOOD_ONES;
 	const char *who = known ? "known" : "good";
+	const char *unit = l->count == COUNT_BYTES ? "k" : "";
 	int64_t need = demand_quantile(h, basis, all ? 1.0 : 0.999);
 	int64_t value = round_up(all ? 2 * need : need + (need + 3) / 4);
 	int64_t good = demand_samples(h, GOOD_ONES);
@@ -54,17 +64,21 @@ propose(const struct limit *l, const struct demand_histogram *h)
 		return NULL;
 	if (value < PROPOSED_MIN)
 		value = PROPOSED_MIN;
-	if (value > UNITS_COUNT_MAX)
-		value = UNITS_COUNT_MAX;
+	if (value > most_of(l))
+		value = most_of(l);
 	(void)units_duration_text(l->quota != 0 ? l->window_us : l->period_us, period);
 	if (l->count != COUNT_SESSIONS)
 		snprintf(any, sizeof any, "in any %s", period);
 	j = json_pack("{sI sI}", "value", (json_int_t)value, "need", (json_int_t)need);
 	if (l->count == COUNT_SESSIONS)
 		json_object_set_new(j, "words", json_sprintf("max=%" PRId64, value));
+	else if (l->quota != 0)
+		json_object_set_new(
+		    j, "words", json_sprintf("quota=%" PRId64 "%s/%s", value, unit, period));
 	else
 		json_object_set_new(j, "words",
-		    json_sprintf("rate=%" PRId64 "/%s burst=%" PRId64, value, period, value));
+		    json_sprintf("rate=%" PRId64 "%s/%s burst=%" PRId64 "%s", value, unit, period,
+			value, unit));
 	if (all)
 		json_object_set_new(j, "reason",
 		    json_sprintf(
@@ -122,19 +136,12 @@ histogram_json(const struct demand_histogram *h)
 }
 
 static json_t *
-demand_json(const struct limit *l, const struct demand_histogram *h)
+suggest_json(const struct limit *l, const struct demand_histogram *h)
 {
-	json_t *j = json_pack("{ss ss ss}", "name", l->name, "count", limit_count_name(l->count),
-	    "per", limit_per_name(l->per));
-	json_t *proposal = propose(l, h);
+	json_t *j = limit_json(l), *proposal = propose(l, h);
 
-	if (l->count == COUNT_SESSIONS)
-		json_object_set_new(j, "max", json_integer(l->max));
-	else {
-		json_object_set_new(j, "rate", json_integer(l->rate));
-		json_object_set_new(j, "period_seconds", json_integer(l->period_us / USEC_PER_SEC));
-		json_object_set_new(j, "burst", json_integer(l->burst));
-	}
+	/* what the figures below are so many of */
+	json_object_set_new(j, "unit", json_integer(l->count == COUNT_BYTES ? DEMAND_UNIT : 1));
 	json_object_set_new(j, "known", group_json(h, KNOWN));
 	json_object_set_new(j, "strangers", group_json(h, STRANGERS));
 	json_object_set_new(j, "good", group_json(h, GOOD_ONES));
@@ -256,18 +263,18 @@ print_suggest(const struct ctl *c, const json_t *r)
 	json_array_foreach(json_object_get(r, "limits"), i, l)
 	{
 		bool sessions = json_object_get(l, "max") != NULL;
-		char period[UNITS_TEXT_MAX], now[80];
+		const char *span =
+		    json_object_get(l, "quota") != NULL ? "window_seconds" : "period_seconds";
+		char period[UNITS_TEXT_MAX];
 
-		(void)units_duration_text(out_whole(l, "period_seconds") * USEC_PER_SEC, period);
-		snprintf(now, sizeof now,
-		    sessions ? "max %" PRId64 : "%" PRId64 "/%s burst %" PRId64,
-		    sessions ? out_whole(l, "max") : out_whole(l, "rate"), period,
-		    out_whole(l, "burst"));
+		(void)units_duration_text(
+		    (int64_t)(json_number_value(json_object_get(l, span)) * USEC_PER_SEC), period);
 		putchar('\n');
 		out_colour(c, BOLD);
-		out_line(c, "%s: %s per %s, the most %s%s (now %s)", out_text(l, "name"),
+		out_line(c, "%s: %s per %s, the most %s%s%s (now %s)", out_text(l, "name"),
 		    out_text(l, "count"), out_text(l, "per"), sessions ? "open at once" : "in any ",
-		    sessions ? "" : period, now);
+		    sessions ? "" : period, out_whole(l, "unit") > 1 ? ", in kilobytes" : "",
+		    out_text(l, "figures"));
 		out_colour(c, PLAIN);
 		if (json_array_size(json_object_get(l, "histogram")) == 0) {
 			out_line(c, "nothing of this in the log");
@@ -303,7 +310,7 @@ cmd_suggest(struct ctl *c, int argc, char **argv)
 	for (unsigned i = 0; i < rules.set.nlimits; i++)
 		if (rules.set.limits[i].enabled)
 			json_array_append_new(
-			    limits, demand_json(&rules.set.limits[i], demand_of(d, i)));
+			    limits, suggest_json(&rules.set.limits[i], demand_of(d, i)));
 	out_result(c,
 	    json_pack("{so ss so sO}", "log", log, "limits_of",
 		rules.store != NULL ? "redis and the file" : "the file", "limits", limits,

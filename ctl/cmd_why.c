@@ -287,6 +287,7 @@ print_why(const struct ctl *c, const json_t *r)
 	else
 		why_print_pool(c, json_object_get(r, "pool"));
 	why_print_address(c, r);
+	why_print_load(c, r);
 	if (json_array_size(json_object_get(r, "ignored")) > 0)
 		out_line(c,
 		    "some entries in redis cannot be used (weirctl limit list); a running "
@@ -353,6 +354,7 @@ cmd_why(struct ctl *c, int argc, char **argv)
 	why_greylist(&r, &f, out);
 	json_object_set(out, "ignored", r.ignored);
 	why_address(c, &r, &f, out);
+	why_load(c, out);
 	why_pool(c, &r, &f, now_us != 0 ? now_us : clock_real_us(), out);
 	out_result(c, out, print_why);
 	rules_free(&r);

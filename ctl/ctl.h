@@ -183,7 +183,10 @@ bool record_trust(const char *text, struct trust *t);
 /* The part of a record's key (of so many bytes) that a person wants to see. */
 bool record_who(const char *key, size_t len, char out[RECORD_KEY_MAX]);
 
-/* --- cmd_limit.c, cmd_shadow.c, impact.c ---------------------------------------------------------------------- */
+/* The pool of an address or network, or of a domain's hosts; ends the program if that is none. */
+void ctl_pool(const struct rules *r, const struct who *w, struct record *out);
+
+/* --- cmd_limit.c, cmd_shadow.c, impact.c ------------------------------------------------------- */
 
 json_t *limit_json(const struct limit *l);
 /* limit shadow: argv[0] is the name. */
@@ -198,6 +201,9 @@ void impact_warn(
 void why_address(struct ctl *c, const struct rules *r, const struct facts *f, json_t *out);
 void why_pool(
     struct ctl *c, const struct rules *r, const struct facts *f, int64_t now_us, json_t *out);
+/* How many weir-milters are too busy for strangers, or for all: that is not asked about here. */
+void why_load(struct ctl *c, json_t *out);
+void why_print_load(const struct ctl *c, const json_t *why);
 void why_print_address(const struct ctl *c, const json_t *why);
 void why_print_pool(const struct ctl *c, const json_t *pool);
 
@@ -212,6 +218,11 @@ void why_greylist(const struct rules *r, const struct facts *f, json_t *out);
 
 /* A list of objects with the fields of PREFIX:node:NODE and "node". Decref it. */
 json_t *ctl_nodes(struct ctl *c);
+
+/* --- cmd_limit.c ------------------------------------------------------------------------------- */
+
+/* What a limit is: name, figures, action, reply. */
+json_t *limit_json(const struct limit *l);
 
 /* --- logread.c: mail logs --------------------------------------------------------------------- */
 

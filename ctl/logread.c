@@ -149,7 +149,7 @@ void
 log_print(const struct ctl *c, const json_t *log)
 {
 	const json_t *files = json_object_get(log, "files");
-	char first[32], last[32];
+	char first[32], last[32], text[200];
 
 	out_colour(c, BOLD);
 	out_line(c, json_array_size(files) > 1 ? "%s and %zu more" : "%s",
@@ -157,11 +157,12 @@ log_print(const struct ctl *c, const json_t *log)
 	out_colour(c, PLAIN);
 	out_line(c, "%s to %s, %" PRId64 " lines", when(out_whole(log, "first_seconds"), first),
 	    when(out_whole(log, "last_seconds"), last), out_whole(log, "lines"));
-	out_line(c,
+	snprintf(text, sizeof text,
 	    "%" PRId64 " clients, %" PRId64 " connections, %" PRId64 " messages (%" PRId64
 	    " delivered), %" PRId64 " recipients",
 	    out_whole(log, "clients"), out_whole(log, "sessions"), out_whole(log, "messages"),
 	    out_whole(log, "delivered"), out_whole(log, "recipients"));
+	out_text_lines(c, "", text);
 	if (out_text(log, "trouble")[0] != '\0') {
 		out_colour(c, RED);
 		out_line(c, "not all of it could be read: %s", out_text(log, "trouble"));

@@ -166,6 +166,32 @@ why_print_pool(const struct ctl *c, const json_t *pool)
 }
 
 void
+why_load(struct ctl *c, json_t *out)
+{
+	char key[CTL_KEY_MAX];
+	redisReply *r =
+	    ctl_lookf(c, "ZCOUNT %s %" PRId64 " +inf", ctl_key(c, "nodes", key), NEIGHBOUR_ABOVE);
+
+	if (r == NULL)
+		return;
+	if (r->type == REDIS_REPLY_INTEGER && r->integer > 0)
+		json_object_set_new(out, "busy", json_integer(r->integer));
+	freeReplyObject(r);
+}
+
+void
+why_print_load(const struct ctl *c, const json_t *why)
+{
+	int64_t busy = out_whole(why, "busy");
+
+	if (busy > 0)
+		out_line(c,
+		    "%" PRId64 " weir-milter%s just now too busy for strangers, or for all: see "
+		    "weirctl status",
+		    busy, busy == 1 ? " is" : "s are");
+}
+
+void
 why_print_address(const struct ctl *c, const json_t *why)
 {
 	const json_t *record = json_object_get(why, "record"), *s;

@@ -66,6 +66,8 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
 	if (v.action != DO_ACCEPT)
 		zone_stat_add(w->zone, ZONE_REFUSED, 1);
+	if (v.reason == REASON_LOAD)
+		zone_stat_add(w->zone, ZONE_SHED, 1);
 	if (v.noted != 0)
 		zone_stat_add(w->zone, ZONE_SHADOWED, 1);
 	atomic_fetch_sub(&w->in_flight, 1);
@@ -83,6 +85,12 @@ decide_steps(struct worker *w)
 	return steps;
 }
 
+void
+decide_daemon(struct worker *w, struct session *s, const char *name, const char *port)
+{
+	s->spared = load_spares(&w->conf->rules.load, name, port);
+}
+
 enum next
 decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name,
     bool confirmed)
@@ -92,6 +100,7 @@ decide_connect(struct worker *w, struct session *s, const struct addr *client, c
 	bool asked;
 
 	s->drain = zone_drain_until(w->zone) > clock_real_us();
+	s->level = zone_load_level(w->zone, clock_mono_us());
 	asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
 
 	return decide(w, s, STAGE_CONNECT, "", r, &q, asked);

@@ -13,6 +13,9 @@
 /* What the MTA should report of the session that is about to begin. */
 struct plan_steps decide_steps(struct worker *w);
 
+/* Before decide_connect(): which of the MTA's daemons it came to, "" = not said. */
+void decide_daemon(struct worker *w, struct session *s, const char *name, const char *port);
+
 /* Arguments as of session.h. */
 enum next decide_connect(struct worker *w, struct session *s, const struct addr *client,
     const char *name, bool confirmed);

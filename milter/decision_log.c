@@ -100,6 +100,8 @@ write_line(const struct session *s, enum stage stage, const char *recipient,
 	if (v->reply != NULL)
 		append(&what, " code=%s", v->reply->code);
 	append(&what, " stage=%s reason=%s", stage_name(stage), reason_name(v->reason));
+	if (v->reason == REASON_LOAD)
+		append(&what, " level=%u", v->level);
 	if (v->limit != NULL)
 		append(&what, " limit=%s", v->limit->name);
 	if (v->grey != GREY_NONE)

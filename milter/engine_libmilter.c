@@ -77,11 +77,13 @@ steps_flags(const struct plan_steps *want)
 static void
 ask_macros(SMFICTX *ctx, const struct plan_steps *want)
 {
+	static const char *const connect[] = {MACROS_NONE, "{client_resolve}",
+	    "{daemon_name} {daemon_port}", "{client_resolve} {daemon_name} {daemon_port}"};
 	const struct {
 		int stage;
 		const char *macros;
 	} lists[] = {
-	    {SMFIM_CONNECT, want->name ? "{client_resolve}" : MACROS_NONE},
+	    {SMFIM_CONNECT, connect[want->name + 2 * want->daemon]},
 	    {SMFIM_HELO, MACROS_NONE},
 	    {SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
 	    /* queue id for the log */
@@ -134,6 +136,8 @@ on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *sa)
 	(void)addr_from_sockaddr(sa, &client);
 	if (name == NULL)
 		name = "";
+	if (s->steps.daemon)
+		decide_daemon(worker, s, macro(ctx, "{daemon_name}"), macro(ctx, "{daemon_port}"));
 	return obey(ctx, s,
 	    decide_connect(
 		worker, s, &client, name, name_confirmed(name, macro(ctx, "{client_resolve}"))));

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "handover.h"
+#include "memfd.h"
 
 #define FIRST_LINE "weir-milter hands over"
 
@@ -28,7 +28,7 @@ put_text(FILE *f, const char *word, const char *value)
 int
 handover_write(const struct handover *h)
 {
-	int fd = memfd_create("weir-handover", MFD_CLOEXEC), e;
+	int fd = memfd_open("weir-handover"), e;
 	FILE *f = fd >= 0 ? fdopen(dup(fd), "w") : NULL;
 	bool ok;
 

@@ -39,6 +39,13 @@ usage(FILE *out)
 	    "[-u USER[:GROUP]] [-v] [-V]\n");
 }
 
+static int
+no_handover(void)
+{
+	fprintf(stderr, "weir-milter: " HANDOVER_OPTION " is for a reload only\n");
+	return 2;
+}
+
 /* Returns -1 to go on, or the exit status. */
 static int
 read_options(int argc, char **argv, struct options *o)
@@ -70,6 +77,8 @@ read_options(int argc, char **argv, struct options *o)
 			break;
 		case 'H': /* HANDOVER_OPTION: only a master gives it */
 			o->handover_fd = atoi(optarg);
+			if (o->handover_fd <= STDERR_FILENO)
+				return no_handover();
 			break;
 		case 'V':
 			printf("weir-milter %s\n", PACKAGE_VERSION);
@@ -366,10 +375,8 @@ main(int argc, char **argv)
 	if (!make_absolute(&o.pid_file) || !make_launch(&o, argv[0], &launch))
 		return EXIT_FAILURE;
 	if (o.handover_fd >= 0) {
-		if (!handover_read(o.handover_fd, &h)) {
-			fprintf(stderr, "weir-milter: " HANDOVER_OPTION " is for a reload only\n");
-			return 2;
-		}
+		if (!handover_read(o.handover_fd, &h))
+			return no_handover();
 		close(o.handover_fd);
 		if (!o.check)
 			return reload(&o, &conf, &h, &launch);

@@ -24,11 +24,14 @@
 #include "clock.h"
 #include "log.h"
 #include "master.h"
+#include "sampler.h"
 #include "socket.h"
 #include "takeover.h"
 #include "worker.h"
 
 #define TICK_MS 100
+/* No process or no descriptor is to be had: not the moment to ask again and again. */
+#define NO_START_MS 30000
 
 struct master {
 	struct conf *conf; /* NULL: could not be used */
@@ -37,6 +40,7 @@ struct master {
 	int sockets[HANDOVER_SOCKETS_MAX]; /* the first is ours; on others old workers serve */
 	int zone_fd, signal_fd;
 	struct zone *zone;
+	struct sampler *sampler; /* of the host's load; NULL: nobody wants to know */
 	int64_t started_us;
 	int64_t drain_ms; /* drain-timeout */
 	char node[RULESET_NODE_MAX + 1], pid_file[CONF_PATH_MAX], store[CONF_STORE_MARK_MAX];
@@ -94,14 +98,17 @@ static void
 start_child(struct master *m, unsigned number)
 {
 	struct child *c = &m->all.child[number];
-	int fds[2];
+	int fds[2] = {-1, -1};
 	pid_t pid;
 
 	c->started_ms = monotonic_ms();
 	zone_worker_started(m->zone, c->place);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0 || (pid = fork()) < 0) {
 		log_line(LOG_ERR, "worker %u cannot be started: %s", number, strerror(errno));
-		c->restart_ms = c->started_ms + 30000;
+		for (int i = 0; i < 2; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+		c->restart_ms = c->started_ms + NO_START_MS;
 		return;
 	}
 	if (pid == 0) {
@@ -156,6 +163,15 @@ log_death(const struct master *m, const struct child *c, int status)
 		log_line(LOG_ERR, "%s ended with status %d%s", who, WEXITSTATUS(status), then);
 }
 
+static void
+drop_first_socket(struct master *m)
+{
+	socket_remove_own(m->sockets[0]);
+	close(m->sockets[0]);
+	m->nsockets--;
+	memmove(m->sockets, m->sockets + 1, m->nsockets * sizeof m->sockets[0]);
+}
+
 /* A worker says that none can ever run. */
 static void
 give_up(struct master *m)
@@ -169,6 +185,9 @@ give_up(struct master *m)
 		log_line(LOG_ERR, "reload failed: the workers of before go on");
 	for (unsigned i = 0; i < m->all.own; i++)
 		child_cut(&m->all.child[i], now);
+	/* nobody will serve there */
+	if (m->nsockets > 1)
+		drop_first_socket(m);
 }
 
 static void
@@ -374,7 +393,7 @@ wait_for_news(struct master *m)
 		who[n] = c;
 		p[n++] = (struct pollfd){.fd = c->control, .events = POLLIN};
 	}
-	if (poll(p, n, clock_needed(m) ? TICK_MS : -1) <= 0)
+	if (poll(p, n, sampler_wait_ms(m->sampler, clock_needed(m) ? TICK_MS : -1)) <= 0)
 		return;
 	/* one that dies instead says nothing, and is reaped */
 	for (nfds_t i = 1; i < n; i++)
@@ -407,6 +426,8 @@ serve(struct master *m)
 		close_sockets(m, 0);
 		return EXIT_FAILURE;
 	}
+	if (m->conf != NULL)
+		m->sampler = sampler_new(m->conf, m->zone);
 	for (;;) {
 		if (!m->stopping && !m->hopeless)
 			start_missing(m);
@@ -415,6 +436,7 @@ serve(struct master *m)
 			replace_old(m);
 		children_expire(&m->all, monotonic_ms());
 		check_trial(m);
+		sampler_tick(m->sampler);
 		if (children_running(&m->all) == 0 &&
 		    (m->stopping || m->hopeless || m->all.own == 0))
 			break;
@@ -424,6 +446,7 @@ serve(struct master *m)
 	if (!m->stopping)
 		status = EXIT_FAILURE; /* none is left, and none can be started */
 	close_sockets(m, 0);
+	sampler_free(&m->sampler);
 	log_line(LOG_NOTICE, "stopped");
 	close(m->signal_fd);
 	close(m->zone_fd);

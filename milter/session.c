@@ -20,6 +20,8 @@ session_facts(const struct session *s, enum stage stage, const char *recipient, 
 	f->stage = stage;
 	f->client = s->client;
 	f->name = s->name_confirmed ? s->name : "";
+	f->level = s->level;
+	f->spared = s->spared;
 	f->user = s->user;
 	f->helo = s->helo;
 	f->drain = s->drain;
@@ -121,8 +123,9 @@ tell_at_connect(struct session *s, const struct ruleset *r, const struct verdict
 {
 	if (v->action == DO_REFUSE && !r->refuse_at_helo)
 		return NEXT_REPLY;
-	/* no text of ours is worth the work of a session on a host that is to be left alone */
-	if (v->reason == REASON_DRAIN)
+	/* no text of ours is worth the work of a session on a host that is busy, or to be left
+	 * alone */
+	if (v->reason == REASON_DRAIN || v->reason == REASON_LOAD)
 		return NEXT_REPLY;
 	/* The MTA was not asked for a later step (the limit is younger than this session): what
 	 * cannot be said must not be done either. */

@@ -28,6 +28,8 @@ struct session {
 	struct plan_steps steps; /* what the MTA was asked to report; decided at negotiation */
 	struct addr client;
 	char name[SESSION_NAME_MAX + 1];
+	unsigned level; /* the host's load when it connected */
+	bool spared; /* it came to a daemon that level 1 does not touch */
 	bool name_confirmed; /* the MTA says so: forward and reverse look-up agree */
 	char helo[SESSION_NAME_MAX + 1];
 	char sender[MAILBOX_MAX + 1];

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "clock.h"
 #include "status.h"
 #include "weir/units.h"
 
@@ -13,14 +14,15 @@ static struct {
 	int64_t at_us, started_us;
 	int64_t decisions, refused;
 	int64_t latencies[ZONE_LATENCIES];
+	unsigned level, own;
 } last;
 
-#define PAIRS_MAX 24 /* PUBLISH_PAIRS_MAX in store/ask.h */
+#define PAIRS_MAX 32 /* PUBLISH_PAIRS_MAX in store/ask.h */
 
 struct pairs {
 	unsigned n;
 	const char *text[2 * PAIRS_MAX];
-	char values[PAIRS_MAX][GENERATION_MAX + 16];
+	char values[PAIRS_MAX][LOAD_SIGNALS * (LOAD_VALUE_MAX + 16)];
 };
 
 static void
@@ -80,6 +82,47 @@ add_drain(struct pairs *p, struct zone *z, int64_t now_us)
 	    p, "drain_until", until > now_us && until != INT64_MAX ? until / USEC_PER_SEC : 0);
 }
 
+/* "sessions=412 psi-cpu=52.3%" of the signals that have marks: what somebody who chooses marks
+ * wants to see while nothing happens. */
+static void
+add_load_values(struct pairs *p, const struct load_rules *r, const struct zone_load *l)
+{
+	char text[sizeof p->values[0]] = "", value[LOAD_VALUE_MAX];
+	size_t used = 0;
+
+	for (unsigned i = 0; i < LOAD_SIGNALS; i++)
+		if (load_wants(r, (enum load_signal)i) && used < sizeof text)
+			used += (size_t)snprintf(text + used, sizeof text - used, "%s%s=%s",
+			    used > 0 ? " " : "", load_signal_name((enum load_signal)i),
+			    load_format((enum load_signal)i, l->values[i], value));
+	add(p, "load_values", text);
+}
+
+static void
+add_load(struct pairs *p, const struct worker *w, const struct zone_load *l, unsigned level)
+{
+	char text[LOAD_VALUE_MAX];
+	bool up = level > 0;
+
+	add_number(p, "load_level", level);
+	add_number(p, "load_own", l->own);
+	add(p, "load_signal", up ? load_signal_name(l->signal) : "");
+	add(p, "load_value", up ? load_format(l->signal, l->value, text) : "");
+	add(p, "load_mark", up ? load_format(l->signal, l->mark, text) : "");
+	add_number(p, "load_since", l->since_us);
+	add_number(p, "load_refused", zone_stat(w->zone, ZONE_SHED));
+	add_load_values(p, &w->conf->rules.load, l);
+}
+
+static void
+meet_neighbours(struct worker *w, unsigned own)
+{
+	unsigned above, all;
+
+	if (store_neighbours(w->store, own > 0, &above, &all))
+		zone_neighbours_set(w->zone, above, all, clock_mono_us());
+}
+
 static int64_t
 per_second(int64_t n, int64_t us)
 {
@@ -94,10 +137,15 @@ status_publish(struct worker *w, int64_t now_us)
 	int64_t span = now_us - last.at_us;
 	const struct ruleset *r;
 	struct pairs p = {.n = 0};
+	struct zone_load load;
+	unsigned level = zone_load_level(w->zone, clock_mono_us());
 
+	zone_load_get(w->zone, &load);
+	if (level == 0)
+		load.own = 0; /* or nobody measures any more */
 	if (last.started_us == 0)
 		last.started_us = w->started_us;
-	else if (span >= 0 && span < STATUS_EVERY_US)
+	else if (span >= 0 && span < STATUS_EVERY_US && level == last.level && load.own == last.own)
 		return;
 	r = snapshot_get(w->snapshots, now_us);
 	add(&p, "version", PACKAGE_VERSION);
@@ -116,8 +164,12 @@ status_publish(struct worker *w, int64_t now_us)
 	add_number(&p, "breaker_opened", zone_stat(w->zone, ZONE_REDIS_LOST));
 	add_number(&p, "breaker_last", zone_stat(w->zone, ZONE_REDIS_LOST_AT));
 	add_latencies(&p, w->zone);
+	add_load(&p, w, &load, level);
 	last.at_us = now_us;
+	last.level = level;
+	last.own = load.own;
 	last.decisions = decisions;
 	last.refused = refused;
 	store_publish(w->store, p.text, p.n);
+	meet_neighbours(w, load.own);
 }

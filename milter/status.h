@@ -6,7 +6,7 @@
 
 #include "worker.h"
 
-/* Publishes, at most every STATUS_EVERY_US; one worker speaks for all. Bounded by the Redis
+/* Publishes, at most every STATUS_EVERY_US unless the load level has changed; one worker speaks for all. Bounded by the Redis
  * timeout. */
 #define STATUS_EVERY_US INT64_C(2000000)
 void status_publish(struct worker *w, int64_t now_us);

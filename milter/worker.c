@@ -29,6 +29,9 @@
 #define TICK_US USEC_PER_SEC
 /* Decisions under way end within the Redis timeout (at most 250 ms); then we go anyway. */
 #define STOP_WAIT_MS 400
+/* libmilter does not say when it has started, but ends at once when it cannot: on a reload the
+ * workers of before go on until this one is seen to live. */
+#define READY_US (30 * USEC_PER_MSEC)
 /* While it drains, it looks so often whether its last session has ended. */
 #define DRAIN_LOOK_US (50 * USEC_PER_MSEC)
 /* An accept() that was under way as the listener was silenced has long returned by then. */
@@ -42,6 +45,7 @@ static struct {
 	int listen_fd, control_fd;
 	struct listener listener;
 	atomic_bool running; /* the listener has its thread */
+	_Atomic int64_t ready_us; /* when to say so, monotonic; 0 = not yet, or said */
 	bool draining;
 	int64_t settled_us; /* monotonic */
 	atomic_flag leaving;
@@ -75,7 +79,7 @@ void
 worker_ready(struct worker *w)
 {
 	(void)w;
-	tell_master(WORKER_READY);
+	atomic_store(&self.ready_us, clock_mono_us() + READY_US);
 }
 
 static void
@@ -197,8 +201,13 @@ watch(struct worker *w)
 	int64_t tick_us = clock_mono_us() + TICK_US + TICK_US / 10 * (w->number % 10);
 
 	for (;;) {
-		int64_t now, until = tick_us;
+		int64_t now, until = tick_us, ready = atomic_load(&self.ready_us);
 
+		if (ready != 0 && clock_mono_us() >= ready) {
+			atomic_store(&self.ready_us, 0);
+			tell_master(WORKER_READY);
+		} else if (ready != 0)
+			until = ready;
 		if (self.draining && clock_mono_us() + DRAIN_LOOK_US < until)
 			until = clock_mono_us() + DRAIN_LOOK_US;
 		if (poll(&p, 1, clock_poll_ms(until)) > 0)
@@ -282,7 +291,7 @@ worker_run(const struct worker *given, int listen_fd, int control_fd)
 		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
-	while (!atomic_load(&self.running))
+	while (!atomic_load(&self.running) || atomic_load(&self.ready_us) == 0)
 		nanosleep(&ms, NULL);
 	watch(w);
 	abort(); /* not reached: leave() ends the process */

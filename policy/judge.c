@@ -24,6 +24,7 @@ reason_name(enum reason r)
 	    [REASON_EXEMPT] = "exempt",
 	    [REASON_BLOCKED] = "blocked",
 	    [REASON_DRAIN] = "drain",
+	    [REASON_LOAD] = "load",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
 	    [REASON_QUOTA] = "quota",
@@ -118,6 +119,19 @@ judge_limits(const struct request *q, const struct answer *a, struct verdict *v)
 	say(v, &q->hits[worst].limit->reply);
 }
 
+/* At level 1 it takes an answer to tell a stranger; with none, mail flows. */
+static bool
+too_busy(const struct facts *f, const struct request *q, const struct answer *a)
+{
+	if (f->stage != STAGE_CONNECT || f->level == 0)
+		return false;
+	if (f->level > 1)
+		return true;
+	/* and the cache of refusals does not know who is known */
+	return !f->spared && q != NULL && a != NULL && q->pool.asked && a->source != ANSWER_CACHE &&
+	    !a->known;
+}
+
 struct verdict
 judge(
     const struct ruleset *r, const struct facts *f, const struct request *q, const struct answer *a)
@@ -136,6 +150,12 @@ judge(
 	if (plan_drained(r, f)) {
 		v.reason = REASON_DRAIN;
 		say(&v, &r->drain_reply);
+		return v;
+	}
+	if (too_busy(f, q, a)) {
+		v.reason = REASON_LOAD;
+		v.level = f->level;
+		say(&v, &r->load.reply);
 		return v;
 	}
 	if (q == NULL)

@@ -174,6 +174,13 @@ plan_hits(const struct ruleset *r, const struct facts *f, struct request *q)
 
 /* --- the pool ------------------------------------------------------------------------------ */
 
+/* A busy host wants to know whom it has before it. */
+static bool
+known_matters(const struct facts *f)
+{
+	return f->stage == STAGE_CONNECT && f->level > 0 && !f->spared;
+}
+
 /* Asked where a verdict can hang on it, and where something is learnt. */
 static void
 plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
@@ -191,9 +198,12 @@ plan_pool(const struct ruleset *r, const struct facts *f, struct request *q)
 	/* also when the MTA refuses it: nobody has a trap's mailbox */
 	if (f->stage == STAGE_RCPT && exceptions_trap(r->exceptions, f->recipient))
 		p->block_us = r->trap_us;
-	p->asked = ruleset_needs_trust(r) || (p->event != TRUST_LOOK && ruleset_learns(r));
+	p->asked = ruleset_needs_trust(r) || known_matters(f) ||
+	    (p->event != TRUST_LOOK && ruleset_learns(r));
 	if (!p->asked)
 		return;
+	/* who is refused in observe mode goes on, and is charged like everybody */
+	p->known_only = known_matters(f) && !r->observe;
 	p->record = request_record(r, f, PER_POOL, q);
 	p->rule = r->trust;
 	p->passed_us = r->greylist.enabled ? r->greylist.keep_us : 0;
@@ -293,6 +303,12 @@ wants_answer(const struct request *q)
 }
 
 bool
+plan_overloaded(const struct ruleset *r, const struct facts *f)
+{
+	return f->stage == STAGE_CONNECT && f->level > 1 && !r->observe;
+}
+
+bool
 plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 {
 	char sender[MAILBOX_MAX + 1], recipient[MAILBOX_MAX + 1];
@@ -302,6 +318,7 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 	q->peek = false;
 	q->nrecords = q->nhits = 0;
 	q->grey.asked = q->pool.asked = false;
+	q->pool.known_only = false;
 	q->pool.block_us = 0;
 	q->wrote_us = 0;
 	q->rejected = f->stage == STAGE_RCPT && f->rejected;
@@ -322,7 +339,7 @@ plan_request(const struct ruleset *r, const struct facts *f, struct request *q)
 		(void)request_record(r, f, PER_ADDRESS, q);
 		return true;
 	}
-	if (plan_drained(r, f))
+	if (plan_drained(r, f) || plan_overloaded(r, f))
 		return false;
 	plan_hits(r, f, q);
 	plan_pool(r, f, q);
@@ -364,6 +381,10 @@ plan_steps(const struct ruleset *r)
 	}
 	if (ruleset_learns(r))
 		s.name = s.rejected = true;
+	/* whoever is let go at connect is not counted as open */
+	if (load_wants(&r->load, LOAD_SESSIONS))
+		s.close = true;
+	s.daemon = load_wanted(&r->load) && r->load.nspare > 0;
 	if (exceptions_about_names(r->exceptions))
 		s.name = true;
 	if (s.rejected || s.bytes)

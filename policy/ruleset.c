@@ -52,6 +52,7 @@ ruleset_defaults(struct ruleset *r)
 	r->trap_us = 60 * MINUTE;
 	(void)reply_parse(
 	    "421 4.7.1 Greylisted, please try again later", &r->greylist.reply, err, sizeof err);
+	load_rules_defaults(&r->load);
 	for (size_t i = 0; i < sizeof builtin_limits / sizeof builtin_limits[0]; i++) {
 		struct limit *l = ruleset_limit_add(r, builtin_limits[i].name);
 
@@ -122,7 +123,7 @@ ruleset_needs_trust(const struct ruleset *r)
 bool
 ruleset_learns(const struct ruleset *r)
 {
-	return r->learn || r->greylist.enabled || ruleset_needs_trust(r);
+	return r->learn || r->greylist.enabled || load_wanted(&r->load) || ruleset_needs_trust(r);
 }
 
 bool

@@ -48,13 +48,17 @@ trust_fade(struct trust *t, const struct trust_rule *r, int64_t now_us)
 void
 trust_good(struct trust *t, const struct trust_rule *r, int64_t now_us)
 {
-	int64_t steps = r->messages > 1 ? r->messages - 1 : 1;
+	int64_t steps = r->messages > 1 ? r->messages - 1 : 1, step = r->over_us / steps;
 
 	if (t->good < COUNT_MAX)
 		t->good += MICRO;
-	if (r->messages == 0 || (t->earned_us != 0 && now_us - t->earned_us < r->over_us / steps))
+	if (r->messages == 0 || (t->earned_us != 0 && now_us - t->earned_us < step))
 		return;
-	t->earned_us = now_us;
+	/* by the clock of the steps: who comes a little later than one loses none of the next */
+	if (t->earned_us != 0 && now_us - t->earned_us < 2 * step)
+		t->earned_us += step;
+	else
+		t->earned_us = now_us;
 	t->credit += MICRO;
 	if (t->credit > 2 * r->messages * MICRO)
 		t->credit = 2 * r->messages * MICRO;

@@ -24,13 +24,14 @@ ask_names_init(struct ask_names *n)
 {
 	sha1_text(lua_ask, n->ask);
 	sha1_text(lua_load, n->load);
+	sha1_text(lua_neighbours, n->neighbours);
 }
 
 /* --- a command in the making --------------------------------------------------------------- */
 
 #define ARGS_MAX \
 	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 12 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + \
-	    7 + 8)
+	    8 + 8)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
 	((3 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
@@ -177,6 +178,7 @@ ask_pool(struct args *a, const struct pool_question *p)
 	arg_number(a, p->rule.messages);
 	arg_number(a, p->rule.over_us);
 	arg_number(a, p->rule.keep_us);
+	arg_number(a, p->known_only);
 }
 
 static void
@@ -461,4 +463,36 @@ ask_publish_command(
 	for (unsigned i = 0; !life && i < 2 * n && i < 2 * PUBLISH_PAIRS_MAX; i++)
 		arg_text(&a, pairs[i]);
 	return arg_end(&a, len);
+}
+
+char *
+ask_neighbours_command(
+    const struct site *s, const struct ask_names *n, bool text, bool above, size_t *len)
+{
+	char key[SITE_KEY_MAX];
+	struct args a;
+
+	arg_begin(&a, text, n->neighbours, lua_neighbours);
+	arg_number(&a, 1);
+	arg_copy(&a, key, site_key(s, "nodes", NULL, key));
+	arg_text(&a, s->node);
+	arg_number(&a, above);
+	arg_number(&a, NEIGHBOUR_LIFE_US / USEC_PER_MSEC);
+	arg_number(&a, NEIGHBOUR_ABOVE);
+	return arg_end(&a, len);
+}
+
+enum ask_outcome
+ask_neighbours(const redisReply *r, unsigned *above, unsigned *all, char why[SITE_WHY_MAX])
+{
+	int64_t n, nabove;
+
+	if (r->type == REDIS_REPLY_ERROR)
+		return error_reply(r, why);
+	if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 ||
+	    !number_at(r, 1, UNITS_COUNT_MAX, &n) || !number_at(r, 0, n, &nabove))
+		return bad(why, "unexpected reply");
+	*above = (unsigned)nabove;
+	*all = (unsigned)n;
+	return ASK_OK;
 }

@@ -21,7 +21,7 @@ enum ask_outcome {
 };
 
 struct ask_names {
-	char ask[SHA1_TEXT_MAX], load[SHA1_TEXT_MAX];
+	char ask[SHA1_TEXT_MAX], load[SHA1_TEXT_MAX], neighbours[SHA1_TEXT_MAX];
 };
 void ask_names_init(struct ask_names *n);
 
@@ -38,8 +38,13 @@ char *ask_load_command(const struct site *s, const struct ask_names *n, bool tex
 enum ask_outcome ask_overlay(const redisReply *r, struct overlay *out, char why[SITE_WHY_MAX]);
 
 /* HSET PREFIX:node:NODE of at most PUBLISH_PAIRS_MAX pairs, or (life) its PEXPIRE. */
-#define PUBLISH_PAIRS_MAX 24
+#define PUBLISH_PAIRS_MAX 32
 char *ask_publish_command(
     const struct site *s, bool life, const char *const *pairs, unsigned n, size_t *len);
+
+char *ask_neighbours_command(
+    const struct site *s, const struct ask_names *n, bool text, bool above, size_t *len);
+enum ask_outcome ask_neighbours(
+    const redisReply *r, unsigned *above, unsigned *all, char why[SITE_WHY_MAX]);
 
 #endif

@@ -118,6 +118,12 @@ publish(struct store *s, const char *const *pairs, unsigned n)
 	store_publish(((struct chain *)s)->redis, pairs, n);
 }
 
+static bool
+neighbours(struct store *s, bool above, unsigned *nabove, unsigned *all)
+{
+	return store_neighbours(((struct chain *)s)->redis, above, nabove, all);
+}
+
 static void
 close_store(struct store *s)
 {
@@ -131,7 +137,7 @@ close_store(struct store *s)
 struct store *
 chain_store_open(struct store *redis, struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, publish, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
 	struct chain *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

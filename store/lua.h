@@ -6,6 +6,7 @@
 
 extern const char lua_ask[];
 extern const char lua_load[];
+extern const char lua_neighbours[];
 extern const char lua_probe[];
 extern const char lua_change[];
 extern const char lua_rollback[];

@@ -232,6 +232,34 @@ publish(struct store *s, const char *const *pairs, unsigned n)
 	}
 }
 
+/* Whatever Redis says against it (an ACL, a key of another type) is no failure of Redis: questions
+ * are answered. */
+static bool
+neighbours(struct store *s, bool above, unsigned *nabove, unsigned *all)
+{
+	struct redis_store *me = (struct redis_store *)s;
+	int64_t until = deadline(me, 0);
+	enum ask_outcome outcome = ASK_NOSCRIPT;
+	char why[SITE_WHY_MAX] = "";
+
+	if (zone_breaker_open(me->site.zone))
+		return false;
+	for (int text = 0; text < 2 && outcome == ASK_NOSCRIPT; text++) {
+		size_t len = 0;
+		char *cmd = ask_neighbours_command(&me->site, &me->names, text == 1, above, &len);
+		redisReply *r = call(me, cmd, len, until);
+
+		if (r == NULL)
+			return false;
+		outcome = ask_neighbours(r, nabove, all, why);
+		freeReplyObject(r);
+	}
+	if (outcome != ASK_OK &&
+	    zone_note_due(me->site.zone, ZONE_NOTE_NEIGHBOURS, clock_mono_us(), NOTE_EVERY_US))
+		site_say(&me->site, LOG_WARNING, "does not tell of other weir-milters (", why, ")");
+	return outcome == ASK_OK;
+}
+
 static void
 close_store(struct store *s)
 {
@@ -247,7 +275,7 @@ struct store *
 redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker, const char *node,
     store_notice *notice, void *ctx)
 {
-	static const struct store_ops ops = {ask, release, load, publish, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
 	struct redis_store *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

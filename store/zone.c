@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "memfd.h"
 #include "zone_private.h"
 
 #include "weir/units.h"
@@ -128,7 +129,7 @@ zone_create(int64_t size, unsigned workers)
 		errno = EINVAL;
 		return -1;
 	}
-	fd = memfd_create("weir-zone", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	fd = memfd_open("weir-zone");
 	if (fd < 0 || fill(fd, &plan))
 		return fd;
 	e = errno;

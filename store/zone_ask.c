@@ -29,6 +29,7 @@ struct asking {
 	struct trust trust;
 	int64_t triplets; /* level of the embargo's bucket with this one */
 	bool overran; /* a rate or a quota refuses */
+	bool shed; /* a stranger, and only known ones are wanted: nothing is kept of him */
 };
 
 /* --- which entries ----------------------------------------------------------------------- */
@@ -249,7 +250,8 @@ check_all(struct asking *k)
 	bool fits;
 
 	check_pool(k);
-	fits = k->a->blocked_us == 0;
+	k->shed = k->q->pool.asked && k->q->pool.known_only && !k->a->known;
+	fits = k->a->blocked_us == 0 && !k->shed;
 	for (unsigned i = 0; i < k->q->nhits; i++) {
 		const struct hit *h = &k->q->hits[i];
 
@@ -483,7 +485,7 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 	/* a retry inside the delay costs nothing, not even a limit that only logs */
 	held = grey_holds(out->grey) && !q->grey.observed;
 	out->charged = fits && !held;
-	if (!q->peek) {
+	if (!q->peek && !k.shed) {
 		charge_buckets(&k, out->charged, held);
 		charge_pool(&k, out->charged);
 		if (out->charged)
@@ -523,6 +525,16 @@ publish(struct store *s, const char *const *pairs, unsigned n)
 	(void)n;
 }
 
+/* Nor is anybody else there. */
+static bool
+neighbours(struct store *s, bool above, unsigned *nabove, unsigned *all)
+{
+	(void)s;
+	(void)above;
+	*nabove = *all = 0;
+	return false;
+}
+
 static void
 close_store(struct store *s)
 {
@@ -532,7 +544,7 @@ close_store(struct store *s)
 struct store *
 zone_store_open(struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, publish, close_store};
+	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
 	struct zone_store *s;
 
 	if (worker >= z->workers)

@@ -119,6 +119,10 @@ struct zone {
 	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
 	_Atomic int64_t noted_us[ZONE_NOTES]; /* when last, 0 = never */
 	_Atomic int64_t latencies[ZONE_LATENCIES];
+	_Alignas(64) _Atomic int64_t load_word; /* see zone_load.c */
+	_Atomic int64_t load_own, load_signal, load_value, load_mark, load_since_us;
+	_Atomic int64_t load_values[LOAD_SIGNALS];
+	_Atomic int64_t neighbours_share, neighbours_us;
 	struct shard shard[ZONE_SHARDS];
 	struct zone_worker worker[ZONE_WORKERS_MAX];
 };

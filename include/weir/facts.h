@@ -21,6 +21,8 @@ struct facts {
 	enum stage stage;
 	struct addr client;
 	const char *name; /* the client's host name if the MTA has confirmed it, else "" */
+	unsigned level; /* at STAGE_CONNECT: the host's load (load.h) */
+	bool spared; /* ... and the client came to a daemon that level 1 does not touch */
 	const char *user; /* SASL login, as the MTA says at MAIL; "" = not authenticated */
 	bool drain; /* at STAGE_CONNECT: this host takes no new sessions now */
 	bool message_counted; /* this transaction has been charged to the messages limits */

@@ -91,6 +91,7 @@ hit_strict(const struct hit *h)
 /* What is known of the pool: asked when something hangs on it. */
 struct pool_question {
 	bool asked;
+	bool known_only; /* the host is busy: of a stranger nothing is charged or written */
 	uint8_t record; /* the pool's */
 	enum trust_event event;
 	int64_t block_us; /* a trap was hit: the pool is blocked for so long from now; 0 = no */
@@ -132,6 +133,9 @@ bool plan_request(const struct ruleset *r, const struct facts *f, struct request
  * is not exempt is refused, and nothing is asked. */
 bool plan_drained(const struct ruleset *r, const struct facts *f);
 
+/* This session is new, and the host has no time but for the exempt: nothing is asked. */
+bool plan_overloaded(const struct ruleset *r, const struct facts *f);
+
 /* The record of one kind that these facts are counted in. False: there is none (no login, no
  * domain, no HELO). */
 bool plan_record(
@@ -144,6 +148,7 @@ void plan_client_record(
 struct plan_steps {
 	bool helo, mail, rcpt;
 	bool name; /* whether the MTA has confirmed the client's name */
+	bool daemon; /* which of the MTA's daemons it came to */
 	bool rejected; /* recipients that the MTA refuses */
 	bool bytes; /* the whole message, to count its bytes */
 	bool close; /* the end of the session matters (open sessions are counted) */

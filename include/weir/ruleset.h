@@ -11,6 +11,7 @@
 #include "weir/exceptions.h"
 #include "weir/fold.h"
 #include "weir/limit.h"
+#include "weir/load.h"
 #include "weir/trust.h"
 #include "weir/units.h"
 
@@ -59,6 +60,7 @@ struct ruleset {
 	char node[RULESET_NODE_MAX + 1]; /* this weir-milter among those on one Redis; "" = none */
 	int64_t drain_until_us; /* Redis wants no new sessions here until then; 0 = it does */
 	struct reply drain_reply;
+	struct load_rules load; /* from when on this host is too busy, and for whom */
 	struct greylist greylist;
 	int64_t valid_until_us; /* an entry of Redis expires then: build anew. INT64_MAX = never */
 	/* NULL = none. The file's are the configuration's own; those that ruleset_overlay() makes

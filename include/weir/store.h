@@ -35,6 +35,7 @@ struct store_ops {
 	enum store_status (*load)(
 	    struct store *, int64_t deadline_us, const struct overlay *known, struct overlay *);
 	void (*publish)(struct store *, const char *const *pairs, unsigned n);
+	bool (*neighbours)(struct store *, bool above, unsigned *nabove, unsigned *all);
 	void (*close)(struct store *);
 };
 
@@ -77,6 +78,19 @@ static inline void
 store_publish(struct store *s, const char *const *pairs, unsigned n)
 {
 	s->ops->publish(s, pairs, n);
+}
+
+/* Who has not been heard of for so long is no neighbour. */
+#define NEIGHBOUR_LIFE_US PUBLISH_LIFE_US
+/* Added to the score of one that asks for a load level, in PREFIX:nodes. */
+#define NEIGHBOUR_ABOVE INT64_C(100000000000000)
+
+/* Tells the other weir-milters whether this one asks for a load level by itself, and counts those
+ * that do among all, itself included. False: there are none to ask, or no answer. */
+static inline bool
+store_neighbours(struct store *s, bool above, unsigned *nabove, unsigned *all)
+{
+	return s->ops->neighbours(s, above, nabove, all);
 }
 
 /* Frees the store; *s becomes NULL. */

@@ -17,6 +17,7 @@ enum reason {
 	REASON_EXEMPT, /* client in an exempt network, or on Redis' list */
 	REASON_BLOCKED, /* client on Redis' list of blocked ones */
 	REASON_DRAIN, /* maintenance: no new sessions */
+	REASON_LOAD, /* the host is too busy for this client */
 	REASON_RATE, /* over a rate limit */
 	REASON_SESSIONS, /* too many open sessions */
 	REASON_QUOTA, /* over a quota */
@@ -31,6 +32,7 @@ struct verdict {
 	bool enforced; /* false in observe mode: logged, and the client sees nothing */
 	const struct limit *limit; /* borrowed from the ruleset; NULL for greylisting and accepts */
 	const struct reply *reply; /* borrowed from the ruleset; NULL for accepts */
+	unsigned level; /* REASON_LOAD: the host's */
 	int64_t used, of; /* whole things: "used=31 of=30" */
 	int64_t retry_us; /* 0 = not known */
 	enum grey_state grey;

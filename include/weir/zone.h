@@ -23,6 +23,7 @@
 #ifndef WEIR_ZONE_H
 #define WEIR_ZONE_H
 
+#include "weir/load.h"
 #include "weir/pool.h"
 #include "weir/store.h"
 #include "weir/units.h"
@@ -149,12 +150,40 @@ bool zone_breaker_ok(struct zone *z);
 /* When it opened, microseconds since 1970. */
 int64_t zone_breaker_since(struct zone *z);
 
+/* --- the host's load ----------------------------------------------------------------------- */
+
+/* A level that nobody has written for so long is 0: the master is gone, or hangs. */
+#define ZONE_LOAD_LIFE_US (5 * USEC_PER_SEC)
+/* What the neighbours said is worth nothing after so long. */
+#define ZONE_NEIGHBOURS_LIFE_US (8 * USEC_PER_SEC)
+
+/* As of struct load, for people: what they see may be of two samples. */
+struct zone_load {
+	unsigned level, own;
+	enum load_signal signal;
+	int64_t value, mark;
+	int64_t since_us; /* 1970 */
+	int64_t values[LOAD_SIGNALS];
+};
+
+/* now_us: CLOCK_MONOTONIC, the same for all processes of a host. */
+void zone_load_set(struct zone *z, const struct zone_load *l, int64_t now_us);
+void zone_load_get(struct zone *z, struct zone_load *out);
+/* The level alone, for each session that begins. */
+unsigned zone_load_level(struct zone *z, int64_t now_us);
+
+/* So many of all weir-milters on this Redis ask for a level by themselves. */
+void zone_neighbours_set(struct zone *z, unsigned above, unsigned all, int64_t now_us);
+/* In percent, thousandths; LOAD_MISSING: nobody has said it lately. */
+int64_t zone_neighbours_share(struct zone *z, int64_t now_us);
+
 /* --- statistics of all workers ------------------------------------------------------------- */
 
 enum zone_counter {
 	ZONE_DECISIONS, /* verdicts */
 	ZONE_REFUSED, /* of these not accepted */
 	ZONE_SHADOWED, /* of these exceeded a limit with action=log */
+	ZONE_SHED, /* of those refused, for the host's load */
 	ZONE_REDIS_LOST, /* the breaker opened */
 	ZONE_REDIS_LOST_AT, /* ... last, microseconds since 1970 */
 	ZONE_COUNTERS
@@ -168,6 +197,7 @@ int64_t zone_stat(struct zone *z, enum zone_counter c);
 enum zone_note {
 	ZONE_NOTE_WRONGKEY, /* a key holds something else than weir's */
 	ZONE_NOTE_LOAD, /* the limits in Redis cannot be read */
+	ZONE_NOTE_NEIGHBOURS, /* nor what other weir-milters say of their load */
 	ZONE_NOTES
 };
 

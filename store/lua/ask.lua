@@ -23,9 +23,10 @@
 --                         they are not charged; 0 = charge, 1 = only probe, 2 = note: charged
 --                         whatever the rest, to so much in all, and refuses nothing;
 --                         0 = for everybody, 1 = strangers, 2 = known
---       then 7, pool      its record; 0 = look, 1 = a message, 2 = the MTA refused a recipient;
+--       then 8, pool      its record; 0 = look, 1 = a message, 2 = the MTA refused a recipient;
 --                         it hit a trap: block so long (us); a pass makes known so long (us);
---                         the rule of trust: messages, over, keep (see include/weir/trust.h)
+--                         the rule of trust: messages, over, keep (see include/weir/trust.h);
+--                         1 = only a known one is wanted: of another nothing is charged or kept
 --       then 8, greylist  the pool's record; delay, window, keep in microseconds; 1 = who is
 --                         held back is not (mode observe), so all is charged; embargo: so many
 --                         new triplets (0 = any) in so long (us); 1 = ask for a correspondent
@@ -54,6 +55,8 @@ local MESSAGE, REJECTED = 1, 2
 -- as in include/weir/quota.h and trust.h
 local QUOTA_PARTS, QUOTA_CHUNKS = 20, 42
 local BAD_MIN, BAD_SHARE, COUNT_MAX, DAY = 5000000, 4, 1000000000000, 86400000000
+-- whom a shadow limit would have refused is asked about later than within the hour
+local SHADOW_LIFE = 86400000
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
@@ -233,12 +236,12 @@ if ARGV[10] == '1' then
 		record = records[tonumber(ARGV[at])], event = tonumber(ARGV[at + 1]),
 		block = tonumber(ARGV[at + 2]), passed = tonumber(ARGV[at + 3]),
 		messages = tonumber(ARGV[at + 4]), over = tonumber(ARGV[at + 5]),
-		keep = tonumber(ARGV[at + 6])
+		keep = tonumber(ARGV[at + 6]), known_only = ARGV[at + 7] == '1'
 	}
 	trust.slot = want(trust.record, 'known')
 	want(trust.record, 'trust')
 	want(trust.record, 'blocked')
-	at = at + 7
+	at = at + 8
 end
 local pool, grey_key, delay, window, keep, observed, embargo, embargo_us, correspondent
 local wrote_key = wrote_us > 0 and KEYS[#KEYS]
@@ -294,7 +297,8 @@ if trust then
 end
 
 -- Each hit by itself.
-local fits, room, refusal, overran = blocked == 0, false, nil, false
+local shed = trust and trust.known_only and not known
+local fits, room, refusal, overran = blocked == 0 and not shed, false, nil, false
 for i = 1, nhits do
 	local hit = hits[i]
 	local skipped = hit.whom == STRANGERS and known or hit.whom == FOR_KNOWN and not known
@@ -391,7 +395,8 @@ for i = 1, nhits do
 	answer[6 + 2 * i] = hits[i].skipped and -1 or math.min(hits[i].used, most)
 	answer[7 + 2 * i] = hits[i].skipped and 0 or hits[i].wait
 end
-if peek then
+-- of a stranger that a busy host has no time for nothing is kept, or a flood would fill Redis
+if peek or shed then
 	return answer
 end
 
@@ -435,11 +440,13 @@ for i = 1, nhits do
 	if over and not hit.enforced then
 		put(total, hit.name .. ':over',
 			format('%.0f ', (pair(total.got[hit.over_slot]) or 0) + 1) .. stamp)
+		total.ttl = math.max(total.ttl, SHADOW_LIFE)
 	end
 end
 
 if trust then
-	local t, steps = trust.now, math.max(1, trust.messages - 1)
+	local t = trust.now
+	local step = floor(trust.over / math.max(1, trust.messages - 1))
 	local event = true
 	if trust.event == REJECTED or overran then
 		if t.bad < COUNT_MAX then
@@ -452,9 +459,9 @@ if trust then
 		if t.good < COUNT_MAX then
 			t.good = t.good + 1000000
 		end
-		if trust.messages > 0 and
-				(t.earned == 0 or now - t.earned >= floor(trust.over / steps)) then
-			t.earned = now
+		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
+			local next = t.earned ~= 0 and now - t.earned < 2 * step
+			t.earned = next and t.earned + step or now
 			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
 		end
 	else

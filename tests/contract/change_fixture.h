@@ -101,12 +101,14 @@ rollback(const char *generation, const char *keep)
 
 	add(&c, "EVAL");
 	add(&c, lua_rollback);
-	add(&c, "5");
+	add(&c, "7");
 	add(&c, "weir:generation");
 	add(&c, "weir:history");
 	add(&c, "weir:limits");
 	add(&c, "weir:overrides");
 	add(&c, "weir:lists");
+	add(&c, "weir:format");
+	add(&c, "weir:drain");
 	add(&c, generation);
 	add(&c, "bob@mx2");
 	add(&c, "back");
@@ -130,7 +132,7 @@ rolled_back(const char *generation, const char *keep)
 
 /* --- what Redis holds ----------------------------------------------------------------------- */
 
-/* The three hashes as text, sorted; the caller frees it. */
+/* The hashes as text, sorted; the caller frees it. */
 static inline int
 by_name(const void *a, const void *b)
 {
@@ -140,13 +142,13 @@ by_name(const void *a, const void *b)
 static inline char *
 settings(void)
 {
-	static const char *const names[] = {"limits", "overrides", "lists"};
+	static const char *const names[] = {"limits", "overrides", "lists", "drain"};
 	size_t len;
 	char *text;
 	FILE *f = open_memstream(&text, &len);
 
 	assert_non_null(f);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		redisReply *r = redis_fixture_command(&server, "HGETALL weir:%s", names[i]);
 
 		if (r->elements > 0)
@@ -185,7 +187,7 @@ static inline char *
 everything(void)
 {
 	static const char *const keys[] = {"weir:generation", "weir:history", "weir:format",
-	    "weir:limits", "weir:overrides", "weir:lists"};
+	    "weir:limits", "weir:overrides", "weir:lists", "weir:drain"};
 	size_t len;
 	char *text;
 	FILE *f = open_memstream(&text, &len);

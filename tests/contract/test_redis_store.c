@@ -391,6 +391,26 @@ successor_releases(void **state)
 	assert_true(becomes(0, "ZCARD", "weir:open:address:{a}:1"));
 }
 
+/* ... and if nobody takes its place, another worker. */
+static void
+orphans_are_told(void **state)
+{
+	struct store *dead;
+
+	(void)state;
+	add_hit(&q, &sessions, "{a}:1", 1);
+	dead = redis_store_open(&bench.options, bench.zone, 1, "node", keep_notice, &bench.notices);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(store_ask(dead, &q, 0, &a), STORE_OK);
+	assert_int_equal(ask(0), STORE_OK);
+	store_close(&dead);
+	assert_int_equal(redis_fixture_integer(&server, "ZCARD weir:open:address:{a}:1"), 4);
+	zone_worker_died(bench.zone, 1, true);
+	assert_true(zone_orphan_any(bench.zone));
+	assert_true(becomes(1, "ZCARD", "weir:open:address:{a}:1"));
+	assert_false(zone_orphan_any(bench.zone));
+}
+
 static void
 two_stores_one_limit(void **state)
 {
@@ -451,6 +471,7 @@ main(void)
 	    T(lease_form),
 	    T(closing_releases),
 	    T(successor_releases),
+	    T(orphans_are_told),
 	    T(two_stores_one_limit),
 	    T(many_releases),
 	};

@@ -1,6 +1,6 @@
 /*
- * test_rollback.c - rollback.lua: limits, overrides and lists as they were at a generation, to the
- * letter, or nothing at all.
+ * test_rollback.c - rollback.lua: limits, overrides, lists and drained hosts as they were at a
+ * generation, to the letter, or nothing at all.
  */
 #include "change_fixture.h"
 
@@ -18,7 +18,9 @@ restores(void **state)
 	    {"lists", "192.0.2.7", "action=block", ""},
 	    {"limits", "connections", "rate=2/1m until=9999999999", ""},
 	    {"lists", "192.0.2.7", "", "action=exempt by=ann reason=\"a b\""},
+	    {"drain", "mx1", "", "action=drain until=9999999999"},
 	    {"limits", "sessions", "", "max=5"},
+	    {"drain", "mx1", "action=drain until=9999999999", ""},
 	};
 	enum { N = sizeof steps / sizeof steps[0] };
 	char *held[N + 1];
@@ -31,7 +33,7 @@ restores(void **state)
 
 		redis_fixture_run(&server,
 		    "DEL weir:generation weir:history weir:limits "
-		    "weir:overrides weir:lists");
+		    "weir:overrides weir:lists weir:drain");
 		redis_fixture_run(&server, "HSET weir:limits untouched x");
 		held[0] = settings();
 		for (int i = 0; i < N; i++) {
@@ -57,9 +59,9 @@ restores(void **state)
 		if (target < N) {
 			history_is(0, ".by", "bob@mx2");
 			history_is(0, ".reason", "back");
-			history_is(0, ".n", "9");
+			history_is(0, ".n", "11");
 			/* and that can be undone, too */
-			assert_int_equal(rolled_back("8", KEEP), 1);
+			assert_int_equal(rolled_back("10", KEEP), 1);
 			settings_are(held[N]);
 			assert_int_equal(rolled_back(generation, KEEP), 1);
 			settings_are(held[target]);

@@ -498,6 +498,65 @@ own_clock(void **state)
 	assert_in_range(e->a.hits[0].wait_us, HOUR - 60 * SEC, HOUR);
 }
 
+/* --- only known clients -------------------------------------------------------------------- */
+
+/* What a busy host asks of a client that connects: so much of it fits a known one. */
+static void
+ask_busy(struct env *e, const struct limit *l, unsigned n, const char *pool, bool known_only)
+{
+	struct request q;
+
+	make_request(&q);
+	for (unsigned i = 0; i < n; i++)
+		add_hit(&q, &l[i], "{n}:1", 1);
+	q.pool = (struct pool_question){.asked = true,
+	    .known_only = known_only,
+	    .record = (uint8_t)add_record(&q, PER_POOL, pool),
+	    .passed_us = 35 * DAY,
+	    .rule = {.messages = 20, .over_us = 7 * DAY, .keep_us = 35 * DAY}};
+	assert_int_equal(store_ask(e->store, &q, T0 + 400 * SEC, &e->a), STORE_OK);
+}
+
+/* A stranger leaves nothing behind: no charge, be it strict or a shadow, no session, no record. */
+static void
+known_only(void **state)
+{
+	struct env *e = *state;
+	const struct limit l[] = {
+	    make_limit("plain", "count=connections per=address rate=1/1h burst=9"),
+	    make_limit("strict", "count=connections per=address rate=1/1h burst=9 strict=true"),
+	    make_limit("shadow", "count=connections per=address rate=1/1h burst=9 action=log"),
+	    make_limit("open", "count=sessions per=address max=9"),
+	};
+
+	add_grey(&e->q, "{p}", "s@x r@y");
+	greys(e, &e->q, T0, GREY_NEW, 300 * SEC);
+	greys(e, &e->q, T0 + 300 * SEC, GREY_PASSED, 0);
+	for (int i = 0; i < 3; i++) {
+		ask_busy(e, l, 4, "{q}", true);
+		assert_false(e->a.known);
+		assert_false(e->a.charged);
+		assert_int_equal(e->a.lease, 0);
+	}
+	ask_busy(e, l, 4, "{p}", true);
+	assert_true(e->a.known);
+	assert_true(e->a.charged);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(e->a.hits[i].used, MICRO);
+	assert_int_not_equal(e->a.lease, 0);
+	/* a known one that is over a limit is refused as ever */
+	for (unsigned i = 1; i < 9; i++)
+		ask_busy(e, l, 2, "{p}", true);
+	assert_true(e->a.charged);
+	ask_busy(e, l, 2, "{p}", true);
+	assert_false(e->a.charged);
+	assert_true(e->a.hits[0].over);
+	/* and when the host is busy no more, so is the stranger */
+	ask_busy(e, l, 1, "{q}", false);
+	assert_false(e->a.charged);
+	assert_true(e->a.hits[0].over);
+}
+
 static const struct {
 	const char *name;
 	CMUnitTestFunction run;
@@ -520,6 +579,7 @@ static const struct {
     {"greylist_shadow", greylist_shadow},
     {"greylist_observed", greylist_observed},
     {"own_clock", own_clock},
+    {"known_only", known_only},
 };
 #define NCASES (sizeof cases / sizeof cases[0])
 

@@ -20,13 +20,13 @@ class SlowLoad:
         self.hold = hold
         self.threads = threads
         self.open = 0                   # sessions between greeting and QUIT
-        self.lowest = threads           # ... the fewest since warm_up()
         self.sessions = self.recipients = self.messages = 0     # that were begun
         self.held = set()               # stages at which sessions were held
         self.codes = set()
         self.bad = []                   # transcripts with a failure, and errors
-        self._warm = False
+        self._since = self._area = 0.0  # of the count over time, since warm_up()
         self._sources = sources
+        self._last = time.monotonic()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._workers = [threading.Thread(target=self._work) for _ in range(threads)]
@@ -57,9 +57,19 @@ class SlowLoad:
 
     def _count(self, by):
         with self._lock:
+            self._add_up()
             self.open += by
-            if self._warm and not self._stop.is_set():
-                self.lowest = min(self.lowest, self.open)
+
+    def _add_up(self):
+        now = time.monotonic()
+        self._area += self.open * (now - self._last)
+        self._last = now
+
+    def average(self):
+        """How many were in progress since warm_up()."""
+        with self._lock:
+            self._add_up()
+            return self._area / (self._last - self._since)
 
     def _session(self, source, stage, hold):
         with self.mta.connect(source, timeout=20) as client:
@@ -119,8 +129,9 @@ class SlowLoad:
         end = time.monotonic() + timeout
         while not self.bad and time.monotonic() < end:
             with self._lock:
-                if self.open == self.threads and len(self.held) == len(STAGES):
-                    self._warm = True
+                if self.open >= self.threads * 0.9 and len(self.held) == len(STAGES):
+                    self._last = self._since = time.monotonic()
+                    self._area = 0.0
                     return
             time.sleep(0.01)
         raise AssertionError(f"{self.open} sessions, held at {self.held}: {self.bad[:2]}")

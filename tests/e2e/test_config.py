@@ -56,6 +56,23 @@ WRONG = [
      "must be a duration"),
     ("greylist delay, absurd", 'greylist { delay = "99999999999d" }', 1,
      "must be a duration"),
+    ("load marks", 'load {\n  sessions = 400 }', 2, 'such as "400 300"'),
+    ("load marks, unit", 'load { psi-cpu = "40 20" }', 1, 'such as "40% 20%"'),
+    ("load marks, order", 'load { run-queue = "2 4" }', 1, "the low one must be below it"),
+    ("load marks, levels", 'load { sessions = "400 300, 200 100" }', 1,
+     "must not lie below those of level 1"),
+    ("load signal", 'load { psi-disk = "40% 20%" }', 1, "no such option 'psi-disk'"),
+    ("load queue, where", 'load {\n  queue = "5 3"\n}', 3,
+     "needs queue-directory or queue-command"),
+    ("load queue, two", 'load { queue = "5 3"\nqueue-command = "x"\n'
+     'queue-directory = { "/x" }\n}', 4, "not both"),
+    ("load queue, relative", 'load { queue-directory = { "x" } }', 1, "an absolute path"),
+    ("load queue, never", 'load { queue = "200000 1"\nqueue-directory = { "/x" } }', 2,
+     "no more than 100000 files"),
+    ("load neighbours", 'load { neighbours = all }', 1, "must be majority or ignore"),
+    ("load spare", 'load { spare = { "a b" } }', 1, "has no blanks"),
+    ("load reply", 'load { reply = "451 4.3.2 Later" }', 1, "must begin with 421"),
+    ("load reply, class", 'load { reply = "421 5.3.2 Later" }', 1, "same class"),
     ("greylist when-down", 'greylist { when-down = refuse }', 1,
      "must be accept or hold"),
     ("greylist reply", 'greylist { reply = "550 5.7.1 no" }', 1, "would lose mail"),
@@ -270,3 +287,35 @@ def test_what_n_prints(check):
         "known: 30 messages over 14d, kept 60d",
         "recipient-delimiter: +-", "unwrap-senders: true"]
     assert not os.path.exists("/run/weir/x.sock")
+
+
+def test_what_n_prints_of_load(check):
+    result, _ = check("""load {
+        sessions = "400 300, 800 600"
+        psi-cpu = "40.5% 20%"
+        redis-latency = "20ms 500ms"
+        }""")
+    assert b"the low one must be below it" in result.stderr
+    result, _ = check("""load {
+        sessions = "400 300, 800 600"
+        psi-cpu = "40.5% 20%"
+        redis-latency = "1s 20ms"
+        psi-io = off
+        queue = "5000 2000"  queue-command = "echo 1"
+        neighbours = majority
+        spare = { "25", "ORIGINATING" }
+        reply = "421 4.3.2 Later" }""")
+    lines = result.stdout.decode().splitlines()
+    start = lines.index("greylist: off") + 1
+    assert lines[start:] == [
+        "load sessions: level 1 from 400 on, until 300; level 2 from 800 on, until 600",
+        "load psi-cpu: level 1 from 40.5% on, until 20%",
+        "load redis-latency: level 1 from 1000ms on, until 20ms",
+        "load queue: level 1 from 5000 on, until 2000",
+        "load neighbours: majority",
+        "load spare: 25 ORIGINATING",
+        'load reply: "421 4.3.2 Later"', "known: 20 messages over 7d, kept 35d"]
+    for spare, shown in ("{}", "nobody"), (None, "465 587"):
+        text = f"spare = {spare}" if spare else ""
+        result, _ = check('load { sessions = "4 3"\n' + text + "}")
+        assert f"load spare: {shown}" in result.stdout.decode().splitlines()

@@ -25,12 +25,12 @@ redis {{ url = "{url}" }}
 
 LOOKS = ["limit", "limit list", "why 203.0.113.77", "limit history", "lists", f"why {CLIENT}",
          f"why {CLIENT} sender a@client.test recipient u1@example.test", "top",
-         "top by connections", "status", "greylist list"]
+         "top by connections", "status", "drain", "greylist list"]
 CHANGES = ["limit set connections burst=9", "limit set recipients burst=400 for 2h",
            f"override set {CLIENT} connections burst=90", f"exempt {CLIENT}",
            f"unlist {CLIENT}", "block 203.0.113.0/24", "limit unset recipients",
            "limit shadow connections burst=3 for 1h", "limit rollback 1", f"greylist pass {CLIENT}", f"greylist forget {CLIENT}",
-           f"clear {CLIENT}"]
+           f"clear {CLIENT}", "drain all on for 1h"]
 
 
 def granted(user):
@@ -74,6 +74,9 @@ def traffic(guarded, weir):
             return session.rcpt().code
     assert message() == "y"
     proc.wait_for(lambda: message() == "c", 5, "the delay's end", every=0.3)
+    guarded.cmd("SELECT", 1)
+    guarded.cmd("INCR", "weir:generation")      # by hand: everything is read
+    milter.wait_log("generation 1 is in force")
     return milter
 
 

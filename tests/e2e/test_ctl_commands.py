@@ -192,10 +192,13 @@ def test_json(ctl):
 
 
 WRONG_USAGE = [
-    "", "drain all", "drain all maybe", "limits", "limit set", "limit set connections", "limit unset",
+    "", "drain all", "drain all perhaps", "drain all off for 1h", "drain all off -w",
+    "drain all on for", "drain -w", "drain all on now",
+    "limits", "limit set", "limit set connections", "limit unset",
     "limit history 5", "limit rollback", "limit rollback x", "limit rollback -1", "limit list x",
     "limit set connections burst", "limit shadow", "limit shadow connections for 1d",
-    "limit shadow connections burst=3", "limit shadow connections burst=3 for", "override", "override set 192.0.2.1 connections",
+    "limit shadow connections burst=3", "limit shadow connections burst=3 for", "override",
+    "override set 192.0.2.1 connections",
     "override unset 192.0.2.1 connections burst=1", "exempt", "exempt 192.0.2.1 for",
     "exempt 192.0.2.1 for ever", "exempt 192.0.2.1 for 0s", "block 192.0.2.1 for -1h",
     "block 192.0.2.1 for 9999999999999h", "limit set connections burst=5 for",
@@ -216,7 +219,7 @@ def test_usage(redis, ctl, words):
 def test_help(ctl):
     out = ctl("--help").out
     for command in ("limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
-                    "why", "top", "status", "clear", "greylist", "replay", "suggest"):
+                    "why", "top", "status", "clear", "drain", "greylist", "replay", "suggest"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
@@ -278,6 +281,8 @@ COMPLETED = [
     (["weirctl", ""], {"limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
                        "why", "top", "status", "clear", "drain", "greylist",
                        "replay", "suggest"}),
+    (["weirctl", "drain", ""], {"all"}), (["weirctl", "drain", "all", ""], {"on", "off"}),
+    (["weirctl", "drain", "all", "on", ""], {"for", "-w"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
     (["weirctl", "limit", ""], {"list", "set", "unset", "shadow", "history", "rollback"}),
     (["weirctl", "limit", "set", ""], {"connections", "sessions", "recipients", "mine"}),

@@ -187,7 +187,8 @@ def test_status(start, redis):
     wanted = {"version", "mode", "generation", "started", "workers", "sessions", "decisions",
               "refused", "shadowed", "decisions_per_s", "refused_per_s", "breaker_opened", "p50_us",
               "p99_us", "node", "breaker_last", "draining_workers", "draining_sessions",
-              "drain", "drain_until"}
+              "drain", "drain_until", "load_values", "load_level", "load_own", "load_signal",
+              "load_value", "load_mark", "load_since", "load_refused"}
     proc.wait_for(lambda: {n["generation"] for n in nodes()} == {"1"}, 10, "the news")
     assert all(set(n) == wanted for n in nodes())
     assert sorted((n["decisions"], n["refused"], n["workers"]) for n in nodes()) == \

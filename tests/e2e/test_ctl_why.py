@@ -69,8 +69,9 @@ STATES = {
     "exempt": (True, lambda s: (s.connect(6), outlive_memory(),
                                 s.ctl(f"exempt {CLIENT}")), "exempt", "exempt", None),
     "blocked": (True, lambda s: s.ctl("block 192.0.2.0/25"), "blocked", "blocked", None),
+    # a worker that has seen the block goes by it until it looks again
     "exempt within a block": (False, lambda s: (s.ctl("block 192.0.2.0/24"),
-                                                s.ctl(f"exempt {CLIENT}")),
+                                                s.ctl(f"exempt {CLIENT}"), outlive_memory()),
                               "exempt", "exempt", None),
     "new": (True, lambda s: None, "ok", "greylist", "new"),
     "early": (True, lambda s: s.write_to(1), "ok", "greylist", "early"),

@@ -211,3 +211,24 @@ def test_impact(start):
     ctl("limit unset connections")
     # a bucket begins to count anew
     assert asks("limit set connections rate=1/1h burst=1").err == ""
+
+
+def test_pools_by_name(start, redis):
+    """A pool that is a domain: let through, forgotten, cleared; and kept long enough."""
+    _, ctl = start(CONF + "greylist { enabled = true }\n")
+    pool = "weir:pool:{example.org}"
+    assert ctl.json("greylist pass name:mx7.example.org") == {
+        "pool": "example.org", "now": "known: its mail is not held back"}
+    assert redis.cmd("PTTL", pool) > 34 * 86400 * 1000
+    why = ctl.json(f"why {V4} name mx1.example.org")
+    assert (why["pool"]["name"], why["pool"]["known"]) == ("example.org", True)
+    assert ctl.json(f"why {V4}")["pool"]["name"] == "192.0.2.0/24"
+    redis.cmd("HSET", pool, "blocked", now() + 10**9)
+    assert "wrote to a trap" in ctl(f"why {V4} name mx1.example.org").out
+    assert ctl.json("clear name:example.org") == {"cleared": 1}
+    assert set(redis.hash(pool)) == {"known"}
+    ctl("greylist forget name:example.org")
+    assert redis.cmd("EXISTS", pool) == 0
+    ctl.refused("clear", "name:example.org", says="nothing is counted for")
+    for words in ("greylist pass name:org", "clear name:dsl-192-0-2-7.example.org"):
+        ctl.refused(*words.split(), says="are no pool of their own")

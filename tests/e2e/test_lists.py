@@ -180,7 +180,7 @@ REFUSED = [
     ("override set name:client.test connections burst=5", "for addresses, networks and users"),
     ("override set recipient:a@b recipients burst=5", "for addresses, networks and users"),
     ("clear recipient:a@b", "clear takes an address"),
-    ("greylist pass name:a.b", "must be an address or a network"),
+    ("greylist pass sender:a@b", "must be an address, a network, or name:DOMAIN"),
 ]
 
 

@@ -136,3 +136,15 @@ def test_too_many(start, redis):
     ctl.refused("limit", "shadow", "l1", "rate=2/1h", "for", "1h", says="too many limits")
     assert redis.cmd("HGET", "weir:address:{192.0.2.0/24}:192.0.2.1",
                      "connections-shadow:over") == "1 1"
+
+
+def test_is_remembered_for_a_day(start, redis):
+    """Not for the hour that other clients are, and whatever they do next."""
+    milter, ctl = start('limit connections { rate = "60/1h" burst = 4 }\n')
+    ctl("limit shadow connections burst=2 for 1d")
+    for client, times in (("192.0.2.1", 3), ("198.51.100.1", 1)):
+        load.connects(milter.socket, client, times)
+    send(milter, "192.0.2.1", 1)
+    lives = {key.rpartition(":")[2]: redis.cmd("PTTL", key) / 3600e3
+             for key in redis.cmd("KEYS", "weir:address:*")}
+    assert lives["192.0.2.1"] > 23.9 and lives["198.51.100.1"] <= 1

@@ -424,6 +424,7 @@ test_names(void **state)
 	    [REASON_OK] = "ok",
 	    [REASON_EXEMPT] = "exempt",
 	    [REASON_BLOCKED] = "blocked",
+	    [REASON_LOAD] = "load",
 	    [REASON_RATE] = "rate",
 	    [REASON_SESSIONS] = "sessions",
 	    [REASON_QUOTA] = "quota",

@@ -119,7 +119,7 @@ static struct recorder *
 start(void)
 {
 	static const struct traffic_ops ops = {
-	    on_connect, on_message, on_end, on_good_session, on_good_message};
+	    on_connect, on_message, on_end, on_good_session, on_good_message, NULL};
 	static struct recorder r;
 
 	memset(&r, 0, sizeof r);
@@ -149,11 +149,29 @@ struct line {
 	const char *tag, *text;
 };
 
-static const struct {
+struct scene {
 	const char *what;
 	struct line lines[16];
 	const char *says;
-} postfix_cases[] = {
+};
+
+static void
+play(const struct scene *scenes, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct recorder *r = start();
+
+		for (const struct line *l = scenes[i].lines; l->tag != NULL; l++) {
+			r->log.s = l->s;
+			write_line(&r->log, l->tag, l->text);
+		}
+		if (strcmp(finish(r), scenes[i].says) != 0)
+			print_message("scene: %s\n", scenes[i].what);
+		assert_string_equal(r->text, scenes[i].says);
+	}
+}
+
+static const struct scene postfix_scenes[] = {
     {"a message",
 	{
 	    {0, SMTPD, "connect from " CLIENT},
@@ -323,28 +341,14 @@ static void
 test_postfix(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof postfix_cases / sizeof postfix_cases[0]; i++) {
-		struct recorder *r = start();
-
-		for (const struct line *l = postfix_cases[i].lines; l->tag != NULL; l++) {
-			r->log.s = l->s;
-			write_line(&r->log, l->tag, l->text);
-		}
-		if (strcmp(finish(r), postfix_cases[i].says) != 0)
-			print_message("case: %s\n", postfix_cases[i].what);
-		assert_string_equal(r->text, postfix_cases[i].says);
-	}
+	play(postfix_scenes, sizeof postfix_scenes / sizeof postfix_scenes[0]);
 }
 
 /* --- Sendmail ------------------------------------------------------------------------------------ */
 
 #define MTA "sm-mta[7]"
 
-static const struct {
-	const char *what;
-	struct line lines[16];
-	const char *says;
-} sendmail_cases[] = {
+static const struct scene sendmail_scenes[] = {
     {"two messages of one process",
 	{
 	    {0, MTA, "AAAAA: from=<a@b>, size=9, class=0, nrcpts=2, relay=c [192.0.2.7]"},
@@ -408,17 +412,7 @@ static void
 test_sendmail(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof sendmail_cases / sizeof sendmail_cases[0]; i++) {
-		struct recorder *r = start();
-
-		for (const struct line *l = sendmail_cases[i].lines; l->tag != NULL; l++) {
-			r->log.s = l->s;
-			write_line(&r->log, l->tag, l->text);
-		}
-		if (strcmp(finish(r), sendmail_cases[i].says) != 0)
-			print_message("case: %s\n", sendmail_cases[i].what);
-		assert_string_equal(r->text, sendmail_cases[i].says);
-	}
+	play(sendmail_scenes, sizeof sendmail_scenes / sizeof sendmail_scenes[0]);
 }
 
 /* --- who is known -------------------------------------------------------------------------------- */
