@@ -25,8 +25,8 @@
 
 #include <cmocka.h>
 
-#include "generator.h"
 #include "redis_fixture.h"
+#include "sequence.h"
 #include "site.h"
 #include "store_fixture.h"
 #include "weir/verdict.h"
@@ -44,199 +44,73 @@
 #define SEQUENCES (100000 / SLOWER)
 #define JOBS 3
 
-#define STEPS_MAX 24
-#define MINUTE (60 * SEC)
-
 static struct redis_fixture server;
-
-/* --- a sequence ----------------------------------------------------------------------------- */
-
-enum what {
-	ASK,
-	PEEK, /* a question that must leave nothing behind, in neither store */
-	TRAP, /* a question of who wrote to a trap */
-	RELEASE, /* the oldest open session ends */
-	CLOCK, /* time passes: by_us, and one of these */
-	CHANGE /* from now on the changed limits are in force, or no longer */
-};
-
-#define RULES_TIMES (RULES_LIMITS_MAX + 7)
-static const char *const time_names[RULES_TIMES] = {"a", "b", "c", "d", "e", "delay", "window",
-    "keep", "the embargo", "over", "keep of trust", "trap-block"};
-
-struct step {
-	enum what what;
-	struct who_asks who;
-	bool wait; /* as long as the last answer said */
-	uint8_t eighths, of; /* so many eighths of a time that the rules name: see rules_time() */
-	int64_t by_us;
-};
-
-/* Redis forgets by a clock that no test can move; what it would have forgotten, the test takes
- * away. That is exact where time only goes on and rules stay. Otherwise a record may have been
- * written when its life was shorter, or may be as old as nobody can say. */
-enum kind {
-	AGES, /* time goes on, by as much as it likes; Redis forgets */
-	GOES_BACK, /* and back; nothing is forgotten, and no client has limits of its own */
-	CHANGES /* a little to and fro, while limits change */
-};
-
-struct sequence {
-	enum kind kind;
-	struct rules rules;
-	unsigned n;
-	struct step steps[STEPS_MAX];
-};
-
-static struct step
-clock_step(struct rng *r, enum kind kind)
-{
-	static const int64_t often[] = {0, 1, -1, 1000, 999999, SEC, 10 * SEC - 1, MINUTE,
-	    5 * MINUTE, 11 * MINUTE, -SEC, -MINUTE};
-	static const int64_t seldom[] = {HOUR + MINUTE, 2 * HOUR, 50 * MINUTE, DAY - MINUTE,
-	    2 * DAY, 3 * DAY, 6 * DAY, 30 * DAY, 36 * DAY, 80 * DAY, -HOUR, -DAY};
-	struct step s = {.what = CLOCK};
-	unsigned dice = kind != CHANGES ? rng_below(r, 100) : 99;
-
-	s.wait = dice < 30;
-	if (dice >= 30 && dice < 60) {
-		s.eighths = (uint8_t)(1 + rng_below(r, 8));
-		s.of = (uint8_t)rng_below(r, RULES_TIMES);
-	}
-	if (dice < 60)
-		s.by_us = (int64_t)rng_below(r, 3) - 1;
-	else if (kind == CHANGES || rng_percent(r, 60))
-		s.by_us = often[rng_below(r, sizeof often / sizeof often[0])];
-	else if (rng_percent(r, 70))
-		s.by_us = seldom[rng_below(r, sizeof seldom / sizeof seldom[0])];
-	else
-		s.by_us = (int64_t)(rng_next(r) % (uint64_t)(3 * HOUR));
-	if (kind == AGES && s.by_us < 0 && dice >= 60)
-		s.by_us = -s.by_us;
-	return s;
-}
-
-static void
-sequence_make(struct rng *r, struct sequence *s)
-{
-	static const enum kind kinds[] = {AGES, AGES, GOES_BACK, CHANGES};
-	const struct step *last = NULL;
-	unsigned variety = 1 + rng_below(r, 4);
-	/* one who tries again and again fills what others only touch */
-	bool insists = rng_percent(r, 15);
-	unsigned length = 4 + rng_below(r, !insists && rng_percent(r, 80) ? 8 : STEPS_MAX - 3);
-
-	s->kind = kinds[rng_below(r, sizeof kinds / sizeof kinds[0])];
-	rules_make(r, s->kind == CHANGES, &s->rules);
-	if (s->kind == GOES_BACK)
-		s->rules.nentries[SECTION_OVERRIDES] = 0;
-	for (s->n = 0; s->n < length; s->n++) {
-		struct step *step = &s->steps[s->n];
-		unsigned dice = rng_below(r, 100);
-
-		*step = (struct step){.what = ASK};
-		if (dice < 20) {
-			*step = clock_step(r, s->kind);
-			continue;
-		}
-		if (dice < 26)
-			step->what = RELEASE;
-		else if (dice < 32)
-			step->what = PEEK;
-		else if (dice < 34)
-			step->what = TRAP;
-		else if (dice < 40 && s->kind == CHANGES)
-			step->what = CHANGE;
-		step->who = who_make(r, variety);
-		/* again, as who is over a limit does; or the same client goes on */
-		if (step->what <= TRAP && last != NULL && (insists || dice > 70))
-			step->who = rng_percent(r, 60) ? last->who : who_at(&last->who, &step->who);
-		if (step->what == ASK)
-			last = step;
-	}
-}
-
-static void
-sequence_print(const struct sequence *s, FILE *out)
-{
-	static const char *const names[] = {
-	    "ask", "peek", "trap", "a session ends", "time", "limits change"};
-
-	rules_print(&s->rules, out);
-	for (unsigned i = 0; i < s->n; i++) {
-		const struct step *step = &s->steps[i];
-
-		fprintf(out, "  %2u %s ", i, names[step->what]);
-		if (step->what <= TRAP)
-			who_print(&step->who, out);
-		if (step->wait)
-			fprintf(out, "as told to wait, ");
-		if (step->eighths > 0)
-			fprintf(out, "%u/8 of %s, ", step->eighths, time_names[step->of]);
-		if (step->what == CLOCK)
-			fprintf(out, "%+lld us", (long long)step->by_us);
-		fputc('\n', out);
-	}
-}
 
 /* --- what the questions have met ------------------------------------------------------------- */
 
 /* Of a generator that never gets anywhere both stores would say the same. */
-#define MET(X) \
-	X(refused) \
-	X(deferred) \
-	X(noted) \
-	X(rate_over) \
-	X(quota_over) \
-	X(sessions_over) \
-	X(strict_over) \
-	X(probe_over) \
-	X(note_over) \
-	X(rung_over) \
-	X(skipped) \
-	X(leases) \
-	X(known) \
-	X(blocked) X(grey_new) X(grey_early) X(grey_passed) X(grey_known) X(grey_embargo) \
-	    X(grey_correspondent) X(observed) X(exempt_or_blocked)
-#define MET_FIELD(name) unsigned long name;
-struct met {
-	MET(MET_FIELD)
+enum met {
+	MET_REFUSED,
+	MET_DEFERRED,
+	MET_NOTED,
+	MET_OBSERVED,
+	MET_EXEMPT_OR_BLOCKED,
+	MET_RATE,
+	MET_QUOTA,
+	MET_SESSIONS,
+	MET_STRICT,
+	MET_PROBE,
+	MET_NOTE,
+	MET_RUNG,
+	MET_SKIPPED,
+	MET_LEASE,
+	MET_KNOWN,
+	MET_TRAPPED,
+	MET_GREY, /* and enum grey_state */
+	METS = MET_GREY + GREY_CORRESPONDENT + 1
 };
 
-static void
-meet_hit(struct met *m, const struct hit *h, const struct hit_answer *a)
+static const char *
+met_name(unsigned m)
 {
-	m->skipped += a->skipped;
-	if (!a->over)
-		return;
-	m->rate_over += h->limit->rate != 0;
-	m->quota_over += h->limit->quota != 0;
-	m->sessions_over += h->limit->count == COUNT_SESSIONS;
-	m->strict_over += hit_strict(h);
-	m->probe_over += h->mode == HIT_PROBE;
-	m->note_over += h->mode == HIT_NOTE;
-	m->rung_over += hit_times(h) > 1;
+	static const char *const names[MET_GREY] = {"refused", "deferred", "noted", "observed",
+	    "exempt or blocked", "over a rate", "over a quota", "over sessions",
+	    "over a strict one", "over, probed", "over, noted", "over on a ladder", "skipped",
+	    "leases", "known", "trapped"};
+
+	return m < MET_GREY ? names[m] : grey_state_name((enum grey_state)(m - MET_GREY));
 }
 
 static void
-meet(struct met *m, const struct request *q, const struct answer *a, const struct verdict *v)
+meet_hit(unsigned long met[METS], const struct hit *h, const struct hit_answer *a)
+{
+	met[MET_SKIPPED] += a->skipped;
+	if (!a->over)
+		return;
+	met[MET_RATE] += h->limit->rate != 0;
+	met[MET_QUOTA] += h->limit->quota != 0;
+	met[MET_SESSIONS] += h->limit->count == COUNT_SESSIONS;
+	met[MET_STRICT] += hit_strict(h);
+	met[MET_PROBE] += h->mode == HIT_PROBE;
+	met[MET_NOTE] += h->mode == HIT_NOTE;
+	met[MET_RUNG] += hit_times(h) > 1;
+}
+
+static void
+meet(unsigned long met[METS], const struct request *q, const struct answer *a,
+    const struct verdict *v)
 {
 	for (unsigned i = 0; i < q->nhits; i++)
-		meet_hit(m, &q->hits[i], &a->hits[i]);
-	m->refused += v->action == DO_REFUSE;
-	m->deferred += v->action == DO_DEFER;
-	m->noted += v->noted != 0;
-	m->observed += v->action != DO_ACCEPT && !v->enforced;
-	m->leases += a->lease != 0;
-	m->known += a->known;
-	m->blocked += a->blocked_us > 0;
-	m->grey_new += a->grey == GREY_NEW;
-	m->grey_early += a->grey == GREY_EARLY;
-	m->grey_passed += a->grey == GREY_PASSED;
-	m->grey_known += a->grey == GREY_KNOWN;
-	m->grey_embargo += a->grey == GREY_EMBARGO;
-	m->grey_correspondent += a->grey == GREY_CORRESPONDENT;
-	m->exempt_or_blocked += v->reason == REASON_EXEMPT || v->reason == REASON_BLOCKED;
+		meet_hit(met, &q->hits[i], &a->hits[i]);
+	met[MET_REFUSED] += v->action == DO_REFUSE;
+	met[MET_DEFERRED] += v->action == DO_DEFER;
+	met[MET_NOTED] += v->noted != 0;
+	met[MET_OBSERVED] += v->action != DO_ACCEPT && !v->enforced;
+	met[MET_EXEMPT_OR_BLOCKED] += v->reason == REASON_EXEMPT || v->reason == REASON_BLOCKED;
+	met[MET_LEASE] += a->lease != 0;
+	met[MET_KNOWN] += a->known;
+	met[MET_TRAPPED] += a->blocked_us > 0;
+	met[MET_GREY + a->grey]++;
 }
 
 /* --- both stores ---------------------------------------------------------------------------- */
@@ -263,7 +137,7 @@ struct pair {
 	unsigned nopen;
 	struct session open[OPEN_MAX];
 	unsigned long asked;
-	struct met met;
+	unsigned long met[METS];
 };
 
 /* For good: a Redis that does not answer is no test. An integer, or 0. */
@@ -315,14 +189,14 @@ pair_close(struct pair *p)
 static void
 pair_refresh(struct pair *p, unsigned job)
 {
-	struct met met = p->met;
-	unsigned long asked = p->asked;
+	unsigned long asked = p->asked, met[METS];
 
 	if (mono_us() - p->opened_us < LEASE_TTL_US / 3 - 10 * SEC)
 		return;
+	memcpy(met, p->met, sizeof met);
 	pair_close(p);
 	pair_open(p, job);
-	p->met = met;
+	memcpy(p->met, met, sizeof met);
 	p->asked = asked;
 }
 
@@ -515,22 +389,9 @@ ask_both(struct pair *p, const struct ruleset *r, const struct step *step, char 
 	if (answers_differ(&q, &z, &a, why, whylen))
 		return true;
 	in_zone = judge(r, &f, &q, &z);
-	meet(&p->met, &q, &z, &in_zone);
+	meet(p->met, &q, &z, &in_zone);
 	in_redis = judge(r, &f, &q, &a);
 	return verdicts_differ(&in_zone, &in_redis, why, whylen);
-}
-
-/* The time that a limit takes to empty, or one of the settings. */
-static int64_t
-rules_time(const struct ruleset *r, unsigned of)
-{
-	const int64_t times[RULES_TIMES - RULES_LIMITS_MAX] = {r->greylist.delay_us,
-	    r->greylist.window_us, r->greylist.keep_us, r->greylist.embargo_us, r->trust.over_us,
-	    r->trust.keep_us, r->trap_us};
-
-	if (of >= RULES_LIMITS_MAX)
-		return times[of - RULES_LIMITS_MAX];
-	return of < r->nlimits ? limit_drain_us(&r->limits[of]) : 0;
 }
 
 static int64_t
@@ -644,15 +505,14 @@ from_environment(const char *name, uint64_t otherwise)
 }
 
 struct totals {
-	unsigned long sequences, asked;
-	struct met met;
+	unsigned long sequences, asked, met[METS];
 };
 
 static void
 totals_add(struct totals *to, const struct totals *t)
 {
-#define MET_ADD(name) to->met.name += t->met.name;
-	MET(MET_ADD)
+	for (unsigned i = 0; i < METS; i++)
+		to->met[i] += t->met[i];
 	to->sequences += t->sequences;
 	to->asked += t->asked;
 }
@@ -661,13 +521,12 @@ totals_add(struct totals *to, const struct totals *t)
 static bool
 totals_print(const struct totals *t)
 {
-	unsigned column = 0;
 	bool all = true;
 
-#define MET_PRINT(name) \
-	print_message("%s%s=%lu", column++ % 6 == 0 ? "\n  " : " ", #name, t->met.name); \
-	all = all && t->met.name > 0;
-	MET(MET_PRINT)
+	for (unsigned i = 0; i < METS; i++) {
+		print_message("%s%s %lu", i % 6 == 0 ? "\n  " : ", ", met_name(i), t->met[i]);
+		all = all && t->met[i] > 0;
+	}
 	print_message("\n");
 	return all;
 }
@@ -694,7 +553,7 @@ run_job(uint64_t seed, uint64_t from, uint64_t to, unsigned job, unsigned jobs, 
 		t->sequences++;
 	}
 	t->asked = p.asked;
-	t->met = p.met;
+	memcpy(t->met, p.met, sizeof t->met);
 	pair_close(&p);
 	return ok;
 }
