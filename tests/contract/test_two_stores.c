@@ -60,11 +60,15 @@ enum what {
 	CHANGE /* from now on the changed limits are in force, or no longer */
 };
 
+#define RULES_TIMES (RULES_LIMITS_MAX + 7)
+static const char *const time_names[RULES_TIMES] = {"a", "b", "c", "d", "e", "delay", "window",
+    "keep", "the embargo", "over", "keep of trust", "trap-block"};
+
 struct step {
 	enum what what;
 	struct who_asks who;
 	bool wait; /* as long as the last answer said */
-	uint8_t eighths, of; /* so many eighths of the time that limit number `of` takes to empty */
+	uint8_t eighths, of; /* so many eighths of a time that the rules name: see rules_time() */
 	int64_t by_us;
 };
 
@@ -97,7 +101,7 @@ clock_step(struct rng *r, enum kind kind)
 	s.wait = dice < 30;
 	if (dice >= 30 && dice < 60) {
 		s.eighths = (uint8_t)(1 + rng_below(r, 8));
-		s.of = (uint8_t)rng_below(r, RULES_LIMITS_MAX);
+		s.of = (uint8_t)rng_below(r, RULES_TIMES);
 	}
 	if (dice < 60)
 		s.by_us = (int64_t)rng_below(r, 3) - 1;
@@ -168,7 +172,7 @@ sequence_print(const struct sequence *s, FILE *out)
 		if (step->wait)
 			fprintf(out, "as told to wait, ");
 		if (step->eighths > 0)
-			fprintf(out, "%u/8 of what %c takes, ", step->eighths, 'a' + step->of);
+			fprintf(out, "%u/8 of %s, ", step->eighths, time_names[step->of]);
 		if (step->what == CLOCK)
 			fprintf(out, "%+lld us", (long long)step->by_us);
 		fputc('\n', out);
@@ -188,9 +192,9 @@ sequence_print(const struct sequence *s, FILE *out)
 	X(strict_over) \
 	X(probe_over) \
 	X(note_over) \
-	X(rung_over) X(skipped) X(leases) X(known) X(blocked) X(grey_new) X(grey_early) \
-	    X(grey_passed) X(grey_known) X(grey_embargo) X(grey_correspondent) X(observed) \
-		X(exempt_or_blocked)
+	X(rung_over) \
+	X(skipped) X(leases) X(known) X(blocked) X(grey_new) X(grey_early) X(grey_passed) \
+	    X(grey_known) X(grey_embargo) X(grey_correspondent) X(observed) X(exempt_or_blocked)
 #define MET_FIELD(name) unsigned long name;
 struct met {
 	MET(MET_FIELD)
@@ -513,14 +517,24 @@ ask_both(struct pair *p, const struct ruleset *r, const struct step *step, char 
 	return verdicts_differ(&in_zone, &in_redis, why, whylen);
 }
 
+/* The time that a limit takes to empty, or one of the settings. */
+static int64_t
+rules_time(const struct ruleset *r, unsigned of)
+{
+	const int64_t times[RULES_TIMES - RULES_LIMITS_MAX] = {r->greylist.delay_us,
+	    r->greylist.window_us, r->greylist.keep_us, r->greylist.embargo_us, r->trust.over_us,
+	    r->trust.keep_us, r->trap_us};
+
+	if (of >= RULES_LIMITS_MAX)
+		return times[of - RULES_LIMITS_MAX];
+	return of < r->nlimits ? limit_drain_us(&r->limits[of]) : 0;
+}
+
 static int64_t
 step_us(const struct pair *p, const struct ruleset *r, const struct step *step)
 {
-	int64_t us = step->by_us + (step->wait ? p->told_us : 0);
-
-	if (step->of < r->nlimits)
-		us += limit_drain_us(&r->limits[step->of]) * step->eighths / 8;
-	return us;
+	return step->by_us + (step->wait ? p->told_us : 0) +
+	    rules_time(r, step->of) * step->eighths / 8;
 }
 
 /* Runs it; the number of the step that differs, or -1. */
