@@ -194,8 +194,11 @@ sequence_print(const struct sequence *s, FILE *out)
 	X(note_over) \
 	X(rung_over) \
 	X(skipped) \
-	X(leases) X(known) X(blocked) X(grey_new) X(grey_early) X(grey_passed) X(grey_known) \
-	    X(grey_embargo) X(grey_correspondent) X(observed) X(exempt_or_blocked)
+	X(leases) \
+	X(known) \
+	X(blocked) \
+	X(grey_new) X(grey_early) X(grey_passed) X(grey_known) X(grey_embargo) \
+	    X(grey_correspondent) X(observed) X(exempt_or_blocked)
 #define MET_FIELD(name) unsigned long name;
 struct met {
 	MET(MET_FIELD)
