@@ -127,8 +127,11 @@ tell_at_connect(struct session *s, const struct ruleset *r, const struct verdict
 	 * alone */
 	if (v->reason == REASON_DRAIN || v->reason == REASON_LOAD)
 		return NEXT_REPLY;
-	/* The MTA was not asked for a later step (the limit is younger than this session): what
-	 * cannot be said must not be done either. */
+	/* Where the MTA was not asked for a later step (the limit is younger than this session, or
+	 * a list blocks and no limit looks at more), a 421 is said at once, with the MTA's words; a
+	 * deferral cannot be said then, and what cannot be said must not be done either. */
+	if (v->action == DO_REFUSE && !s->steps.mail)
+		return NEXT_REPLY;
 	s->pending = s->steps.mail;
 	return NEXT_CONTINUE;
 }

@@ -141,6 +141,7 @@ check_reply(const redisReply *r, const struct request *q)
 {
 	char why[SITE_WHY_MAX] = "";
 	struct overlay overlay;
+	unsigned above = 0, all = 0;
 	struct answer *a = fuzz_alloc(sizeof *a);
 
 	memset(a, 0, sizeof *a);
@@ -159,6 +160,8 @@ check_reply(const redisReply *r, const struct request *q)
 		break;
 	}
 	free(a);
+	CHECK(ask_neighbours(r, &above, &all, why) == ASK_OK || (above == 0 && all == 0));
+	CHECK(above <= all && all <= UNITS_COUNT_MAX);
 	if (ask_overlay(r, &overlay, why) == ASK_OK) {
 		check_overlay(&overlay, 1);
 		merge(&overlay);
@@ -206,6 +209,8 @@ check_commands(const struct request *q, const struct redis_options *o)
 		cmd = ask_command(&s, &names, text == 1, q, 0, (uint64_t)text, &len);
 		check_command(cmd, len);
 		cmd = ask_load_command(&s, &names, text == 1, NULL, &len);
+		check_command(cmd, len);
+		cmd = ask_neighbours_command(&s, &names, text == 1, text == 1, &len);
 		check_command(cmd, len);
 		cmd = ask_publish_command(&s, text == 1, pairs, 1, &len);
 		check_command(cmd, len);

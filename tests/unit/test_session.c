@@ -54,6 +54,13 @@ test_not_told_without_the_step(void **state)
 	start(&c, "connections", "rate=5/1m action=defer");
 	assert_int_equal(connect_from(&c, true), NEXT_CONTINUE);
 	assert_false(c.s.pending);
+	/* but a refusal can, in the MTA's words */
+	start(&c, NULL, NULL);
+	negotiate(&c);
+	start(&c, "connections", "rate=5/1m");
+	c.r.refuse_at_helo = true;
+	assert_int_equal(connect_from(&c, true), NEXT_REPLY);
+	assert_false(c.s.pending);
 }
 
 static void
