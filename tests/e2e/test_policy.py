@@ -344,8 +344,9 @@ def test_embargo(mta, store, weir, sources):
     assert message(mta, source, "a1@client.test") == REFUSAL
     assert milter.fields(milter.wait_log("reason=greylist", since=since))["grey"] == "early"
     # another pool is not concerned
+    since = milter.mark()
     assert message(mta, next(sources)) == REFUSAL
-    assert "grey=new" in milter.log("reason=greylist")[-1]
+    assert milter.fields(milter.wait_log("reason=greylist", since=since))["grey"] == "new"
     if not store:
         return
     network = source.rpartition(".")[0] + ".0/24"
