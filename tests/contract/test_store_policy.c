@@ -83,7 +83,7 @@ quota_promise(void **state)
 	struct env *e = *state;
 
 	for (size_t row = 0; row < sizeof table / sizeof table[0]; row++) {
-		char words[64], name[8];
+		char words[64], name[16];
 		struct limit l;
 		int64_t now = T0;
 		unsigned refused = 0;
@@ -216,7 +216,7 @@ ladder(void **state)
 
 	for (int kind = 0; kind < 2; kind++) {
 		struct env *e = *state;
-		char text[64], name[8];
+		char text[64], name[16];
 		struct limit l;
 
 		snprintf(text, sizeof text, "count=messages per=address %s", words[kind]);
@@ -311,7 +311,7 @@ note(void **state)
 	struct limit full = make_limit("full", "count=messages per=network rate=1/1h burst=1");
 
 	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-		char text[80], name[8];
+		char text[80], name[16];
 		struct limit l;
 
 		snprintf(text, sizeof text, "count=rejected-recipients per=address %s", words[i]);
