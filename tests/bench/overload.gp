@@ -30,7 +30,7 @@ do for [kind in "svg png"] {
 
 		set title (name eq "with" ? "with load \\{ sessions = \"20 8\" \\}" : "without") \
 		    offset 0,-0.4 font ",14"
-		set ylabel "strangers a second"
+		set ylabel "strangers a second" offset 0
 		unset logscale y
 		set yrange [0:100]
 		plot file("strangers") using ($1+0.5):($2+$3+$4) with boxes lc rgb "#888888" \
@@ -39,7 +39,7 @@ do for [kind in "svg png"] {
 		     "" using ($1+0.5):2 with boxes lc rgb "#4477aa" title "delivered"
 
 		unset title
-		set ylabel "open sessions"
+		set ylabel "open sessions" offset 0
 		most = (name eq "with" ? 60 : 400)
 		set yrange [0:most]
 		plot file("level") using 1:($2*most) with filledcurves y1=0 lc rgb "#f6dcb0" \
@@ -47,10 +47,10 @@ do for [kind in "svg png"] {
 		     file("open") using 1:2 with lines lw 1.5 lc rgb "#333333" title "sessions", \
 		     processes with lines dt 3 lc rgb "#aa3333" title "smtpd that may run"
 
-		set ylabel "known: ms to delivery"
+		set ylabel "known: ms to delivery" offset 1.8
 		set xlabel "seconds" offset 0,0.6
 		set logscale y
-		set yrange [1:20000]
+		set yrange [1:200000]
 		plot file("known") using 1:($3 == 1 ? $2*1000 : 1/0) with points pt 7 ps 0.35 \
 		        lc rgb "#4477aa" title "delivered", \
 		     "" using 1:($3 == 0 ? 12000 : 1/0) with points pt 2 ps 0.7 lc rgb "#cc3333" \
