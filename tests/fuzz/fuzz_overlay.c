@@ -117,7 +117,8 @@ facts_of(const struct who *w, char mailbox[WHO_TEXT_MAX + 16])
 	    .sender = "a@example.com",
 	    .recipient = "b@example.net"};
 	/* "LOCAL@", "@DOMAIN" and "@.DOMAIN" stand for more than one */
-	bool at_front = w->text[0] == '@', at_end = w->text[strlen(w->text) - 1] == '@';
+	size_t len = strlen(w->text);
+	bool at_front = w->text[0] == '@', at_end = len > 0 && w->text[len - 1] == '@';
 
 	CHECK(addr_parse("203.0.113.99", &f.client));
 	snprintf(mailbox, WHO_TEXT_MAX + 16, "%s%s%s",
