@@ -1,0 +1,215 @@
+/*
+ * engine_event.c - the engine that speaks the milter protocol itself: one thread, one event loop
+ * (libevent), and nothing in it that waits. conn.c has the connections; here is the loop around
+ * them, who is let in, and how it ends.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <semaphore.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "conn.h"
+#include "engine.h"
+#include "log.h"
+
+/* Others get a turn after so many. */
+#define ACCEPTS_MAX 64
+/* Without a descriptor left: look again after so long, and say it so often. */
+#define FULL_US (100 * USEC_PER_MSEC)
+#define FULL_SAY_US (60 * USEC_PER_SEC)
+/* The loop ends its turn in no time; whoever waits longer for it waits for nothing. */
+#define STOP_WAIT_US (200 * USEC_PER_MSEC)
+
+static struct {
+	struct event_base *base;
+	struct event listen, wake, full;
+	int listen_fd, wake_fd;
+	int64_t said_us; /* that there are no descriptors */
+	atomic_bool running, silence, stop;
+	sem_t silenced, stopped;
+	struct conns conns;
+} loop = {.wake_fd = -1};
+
+/* --- who is let in -------------------------------------------------------------------------------- */
+
+static void
+on_full(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	if (loop.listen_fd >= 0)
+		(void)event_add(&loop.listen, NULL);
+}
+
+/* Without descriptors the socket would be ready at once again: leave it to other workers, or
+ * until one of ours has ended. */
+static void
+pause_accept(int error)
+{
+	const struct timeval tv = {.tv_usec = FULL_US};
+	int64_t now = clock_mono_us();
+
+	(void)event_del(&loop.listen);
+	(void)event_add(&loop.full, &tv);
+	if (loop.said_us != 0 && now - loop.said_us < FULL_SAY_US)
+		return;
+	loop.said_us = now;
+	log_line(LOG_WARNING,
+	    "cannot accept sessions (%s) with %d open: new ones wait; "
+	    "raise the limit of open files (LimitNOFILE in systemd) or the workers",
+	    strerror(error), atomic_load(&loop.conns.open));
+}
+
+static void
+on_listen(evutil_socket_t fd, short what, void *arg)
+{
+	(void)what;
+	(void)arg;
+	for (int i = 0; i < ACCEPTS_MAX; i++) {
+		int new = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (new >= 0)
+			(void)conn_open(&loop.conns, new);
+		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return;
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			pause_accept(errno);
+			return;
+		}
+	}
+}
+
+/* --- words from other threads --------------------------------------------------------------------- */
+
+static void
+wake(void)
+{
+	const uint64_t one = 1;
+
+	while (write(loop.wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+static void
+wait_for(sem_t *s)
+{
+	int64_t until = clock_real_us() + STOP_WAIT_US;
+	struct timespec ts = {until / USEC_PER_SEC, until % USEC_PER_SEC * 1000};
+
+	while (sem_timedwait(s, &ts) != 0 && errno == EINTR)
+		;
+}
+
+static void
+on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	uint64_t n;
+
+	(void)what;
+	(void)arg;
+	if (read(fd, &n, sizeof n) < 0)
+		return;
+	if (atomic_load(&loop.silence) && loop.listen_fd >= 0) {
+		(void)event_del(&loop.listen);
+		(void)event_del(&loop.full);
+		close(loop.listen_fd);
+		loop.listen_fd = -1;
+		sem_post(&loop.silenced);
+	}
+	if (loop.conns.refresher != NULL)
+		conns_refreshed(&loop.conns);
+}
+
+static void
+silence(void)
+{
+	atomic_store(&loop.silence, true);
+	wake();
+	wait_for(&loop.silenced);
+}
+
+static bool
+stop(void)
+{
+	if (!atomic_load(&loop.running))
+		return true;
+	atomic_store(&loop.stop, true);
+	wake();
+	wait_for(&loop.stopped);
+	return !atomic_load(&loop.running);
+}
+
+static int
+connections(void)
+{
+	return atomic_load(&loop.conns.open);
+}
+
+/* --- the loop --------------------------------------------------------------------------------------- */
+
+/* What goes to an MTA is whole answers: it need not wait for more. Connections inherit it. */
+static bool
+prepare_listener(int fd)
+{
+	struct sockaddr_storage name = {0};
+	socklen_t len = sizeof name;
+	int one = 1;
+
+	(void)evutil_make_socket_nonblocking(fd);
+	if (getsockname(fd, (struct sockaddr *)&name, &len) != 0 || name.ss_family == AF_UNIX)
+		return false;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	return true;
+}
+
+static bool
+prepare(struct worker *w, int listen_fd)
+{
+	if (loop.base == NULL)
+		loop.base = event_base_new();
+	loop.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (loop.base == NULL || loop.wake_fd < 0)
+		return false;
+	loop.listen_fd = listen_fd;
+	sem_init(&loop.silenced, 0, 0);
+	sem_init(&loop.stopped, 0, 0);
+	conns_init(&loop.conns, w, loop.base, prepare_listener(listen_fd), w->conf->idle_timeout_us);
+	if (w->conf->use_redis &&
+	    (loop.conns.refresher = refresher_new(w, loop.wake_fd)) == NULL)
+		return false;
+	event_assign(&loop.wake, loop.base, loop.wake_fd, EV_READ | EV_PERSIST, on_wake, NULL);
+	event_assign(&loop.listen, loop.base, listen_fd, EV_READ | EV_PERSIST, on_listen, NULL);
+	evtimer_assign(&loop.full, loop.base, on_full, NULL);
+	return event_add(&loop.wake, NULL) == 0 && event_add(&loop.listen, NULL) == 0;
+}
+
+static bool
+run(struct worker *w, int listen_fd)
+{
+	if (!prepare(w, listen_fd)) {
+		log_line(LOG_ERR, "the event loop does not start: %s", strerror(errno));
+		return false;
+	}
+	atomic_store(&loop.running, true);
+	worker_ready(w, 0);
+	while (!atomic_load(&loop.stop) && event_base_loop(loop.base, EVLOOP_ONCE) >= 0)
+		;
+	atomic_store(&loop.running, false);
+	sem_post(&loop.stopped);
+	return true;
+}
+
+const struct engine engine_event = {
+    .run = run,
+    .silence = silence,
+    .connections = connections,
+    .stop = stop,
+};
