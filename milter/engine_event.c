@@ -18,6 +18,7 @@
 #include "conn.h"
 #include "engine.h"
 #include "log.h"
+#include "redis_event.h"
 
 /* Others get a turn after so many. */
 #define ACCEPTS_MAX 64
@@ -29,6 +30,7 @@
 
 static struct {
 	struct event_base *base;
+	struct redis_event *redis; /* NULL: the store never waits */
 	struct event listen, wake, full;
 	int listen_fd, wake_fd;
 	int64_t said_us; /* that there are no descriptors */
@@ -171,6 +173,17 @@ prepare_listener(int fd)
 }
 
 static bool
+attach(struct worker *w, struct store *redis)
+{
+	(void)w;
+	loop.base = event_base_new();
+	if (loop.base == NULL)
+		return false;
+	loop.redis = redis_event_attach(redis, loop.base);
+	return loop.redis != NULL;
+}
+
+static bool
 prepare(struct worker *w, int listen_fd)
 {
 	if (loop.base == NULL)
@@ -200,14 +213,17 @@ run(struct worker *w, int listen_fd)
 	}
 	atomic_store(&loop.running, true);
 	worker_ready(w, 0);
+	/* one wait, all that is ready, and then what Redis is to be asked, in one write */
 	while (!atomic_load(&loop.stop) && event_base_loop(loop.base, EVLOOP_ONCE) >= 0)
-		;
+		if (loop.redis != NULL)
+			redis_event_flush(loop.redis);
 	atomic_store(&loop.running, false);
 	sem_post(&loop.stopped);
 	return true;
 }
 
 const struct engine engine_event = {
+    .attach = attach,
     .run = run,
     .silence = silence,
     .connections = connections,
