@@ -447,7 +447,8 @@ conf_print(const struct conf *c, FILE *out)
 		fprintf(out, "redis at %s port %d\n", c->redis.host, c->redis.port);
 	else
 		fprintf(out, "redis at %s\n", c->redis.host);
-	fprintf(out, "engine: %s\n", conf_engine_name(c->engine));
+	if (c->engine != ENGINE_LIBMILTER)
+		fprintf(out, "engine: %s\n", conf_engine_name(c->engine));
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)

@@ -212,8 +212,8 @@ send_later(struct conn *c, const char *bytes, size_t len)
 	u->len = left + len;
 	u->sent = 0;
 	c->unsent = u;
-	return event_assign(&u->event, c->all->base, event_get_fd(&c->event),
-		   EV_WRITE | EV_PERSIST, on_writable, c) == 0 &&
+	return event_assign(&u->event, c->all->base, event_get_fd(&c->event), EV_WRITE | EV_PERSIST,
+		   on_writable, c) == 0 &&
 	    event_add(&u->event, NULL) == 0;
 }
 
@@ -480,8 +480,7 @@ obey(struct conn *c, const struct proto_packet *k)
 		return on_step(c, event, &args);
 	case PROTO_HELO:
 		macros_reach(&c->macros, PROTO_AT_HELO);
-		return answer(
-		    c, c->begun ? session_helo(&c->session, args.text) : NEXT_CONTINUE);
+		return answer(c, c->begun ? session_helo(&c->session, args.text) : NEXT_CONTINUE);
 	case PROTO_MAIL:
 		macros_reach(&c->macros, PROTO_AT_MAIL);
 		return on_step(c, event, &args);
@@ -507,8 +506,8 @@ obey(struct conn *c, const struct proto_packet *k)
 	case PROTO_QUIT:
 		return HANG_UP;
 	}
-	log_folded("milter", "an MTA has sent what is no milter protocol: its connection is closed",
-	    "");
+	log_folded(
+	    "milter", "an MTA has sent what is no milter protocol: its connection is closed", "");
 	return HANG_UP;
 }
 
@@ -725,8 +724,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-conns_init(
-    struct conns *all, struct worker *w, struct event_base *base, bool inet, int64_t idle_us)
+conns_init(struct conns *all, struct worker *w, struct event_base *base, bool inet, int64_t idle_us)
 {
 	memset(all, 0, offsetof(struct conns, in));
 	all->worker = w;

@@ -55,8 +55,7 @@ decision_connect(struct decision *d, struct worker *w, struct session *s, const 
 	begin(d, w, s, STAGE_CONNECT, "");
 	s->drain = zone_drain_until(w->zone) > clock_real_us();
 	s->level = zone_load_level(w->zone, clock_mono_us());
-	return planned(
-	    d, session_connect(s, d->rules, client, name, confirmed, &d->q) == NEXT_ASK);
+	return planned(d, session_connect(s, d->rules, client, name, confirmed, &d->q) == NEXT_ASK);
 }
 
 enum decision_step

@@ -82,7 +82,8 @@ on_listen(evutil_socket_t fd, short what, void *arg)
 			(void)conn_open(&loop.conns, new);
 		else if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return;
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+		    errno == ENOMEM) {
 			pause_accept(errno);
 			return;
 		}
@@ -194,9 +195,9 @@ prepare(struct worker *w, int listen_fd)
 	loop.listen_fd = listen_fd;
 	sem_init(&loop.silenced, 0, 0);
 	sem_init(&loop.stopped, 0, 0);
-	conns_init(&loop.conns, w, loop.base, prepare_listener(listen_fd), w->conf->idle_timeout_us);
-	if (w->conf->use_redis &&
-	    (loop.conns.refresher = refresher_new(w, loop.wake_fd)) == NULL)
+	conns_init(
+	    &loop.conns, w, loop.base, prepare_listener(listen_fd), w->conf->idle_timeout_us);
+	if (w->conf->use_redis && (loop.conns.refresher = refresher_new(w, loop.wake_fd)) == NULL)
 		return false;
 	event_assign(&loop.wake, loop.base, loop.wake_fd, EV_READ | EV_PERSIST, on_wake, NULL);
 	event_assign(&loop.listen, loop.base, listen_fd, EV_READ | EV_PERSIST, on_listen, NULL);

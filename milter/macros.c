@@ -69,7 +69,8 @@ macros_put(struct macros *m, enum proto_stage stage, const char *list, const cha
 	if (memchr(list, '\0', (size_t)(end - list)) == NULL)
 		return;
 	forget(m, stage, stage);
-	while ((name = proto_text(&list, end)) != NULL && (value = proto_text(&list, end)) != NULL) {
+	while (
+	    (name = proto_text(&list, end)) != NULL && (value = proto_text(&list, end)) != NULL) {
 		size_t row = row_of(stage, name), n;
 
 		if (row == ROWS || seen[row])

@@ -358,8 +358,7 @@ proto_negotiate(struct proto *p, const struct proto_args *offer, const struct pr
 	for (size_t i = 0; i < sizeof optional / sizeof optional[0]; i++)
 		if ((p->steps & optional[i].step) != 0)
 			p->skipped |= (uint16_t)ONE(optional[i].state);
-	put_number(
-	    out + PROTO_HEAD, offer->version < VERSION_MAX ? offer->version : VERSION_MAX);
+	put_number(out + PROTO_HEAD, offer->version < VERSION_MAX ? offer->version : VERSION_MAX);
 	put_number(out + PROTO_HEAD + 4, actions & PROTO_SET_MACROS);
 	put_number(out + PROTO_HEAD + 8, p->steps & p->offered);
 	for (uint32_t i = 0; i < PROTO_STAGES; i++) {

@@ -228,8 +228,7 @@ open_store(struct worker *w)
 	}
 	w->store = redis_store_open(
 	    &w->conf->redis, w->zone, w->place, w->conf->rules.node, on_notice, NULL);
-	if (w->store == NULL ||
-	    (self.engine->attach != NULL && !self.engine->attach(w, w->store)))
+	if (w->store == NULL || (self.engine->attach != NULL && !self.engine->attach(w, w->store)))
 		return false;
 	w->store = chain_store_open(w->store, w->zone, w->place);
 	return w->store != NULL;

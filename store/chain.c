@@ -177,7 +177,8 @@ close_store(struct store *s)
 struct store *
 chain_store_open(struct store *redis, struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, submit, release, load, publish, neighbours, close_store};
+	static const struct store_ops ops = {
+	    ask, submit, release, load, publish, neighbours, close_store};
 	struct chain *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

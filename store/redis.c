@@ -158,7 +158,8 @@ struct store *
 redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker, const char *node,
     store_notice *notice, void *ctx)
 {
-	static const struct store_ops ops = {ask, submit, release, load, publish, neighbours, close_store};
+	static const struct store_ops ops = {
+	    ask, submit, release, load, publish, neighbours, close_store};
 	struct redis_store *me = calloc(1, sizeof *me);
 	struct desk *d;
 

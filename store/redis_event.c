@@ -125,8 +125,7 @@ redis_event_attach(struct store *redis, struct event_base *base)
 	if (all == NULL)
 		return NULL;
 	all->desk = redis_store_desk(redis);
-	all->lane =
-	    lane_event_new(base, all->desk->site.target, &all->desk->site.options);
+	all->lane = lane_event_new(base, all->desk->site.target, &all->desk->site.options);
 	if (all->lane == NULL) {
 		free(all);
 		return NULL;

@@ -17,7 +17,6 @@ struct redis_loop_ops {
 struct desk *redis_store_desk(struct store *redis);
 
 /* What is submitted goes to e, which is detached when the store is closed. */
-void redis_store_loop(
-    struct store *redis, const struct redis_loop_ops *ops, struct redis_event *e);
+void redis_store_loop(struct store *redis, const struct redis_loop_ops *ops, struct redis_event *e);
 
 #endif
