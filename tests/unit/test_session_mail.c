@@ -71,7 +71,7 @@ test_greylist_is_asked(void **state)
 		if (second != table[i].second || message != table[i].message)
 			fail_msg("row %zu: second %d, message %d", i, second, message);
 	}
-	session_init(&c.s, "s2", plan_steps(&c.r));
+	negotiate(&c);
 	connect_from(&c, false);
 	session_mail(&c.s, &c.r, "<a@example.org>", "ann", 0, &c.q);
 	session_rcpt(&c.s, &c.r, "<c@x>", false, "", &c.q);
