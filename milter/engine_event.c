@@ -34,6 +34,7 @@ static struct {
 	struct event listen, wake, full;
 	int listen_fd, wake_fd;
 	int64_t said_us; /* that there are no descriptors */
+	int accepts; /* so many are likely to wait */
 	atomic_bool running, silence, stop;
 	sem_t silenced, stopped;
 	struct conns conns;
@@ -75,19 +76,23 @@ on_listen(evutil_socket_t fd, short what, void *arg)
 {
 	(void)what;
 	(void)arg;
-	for (int i = 0; i < ACCEPTS_MAX; i++) {
+	/* an accept() that finds nobody costs as much as one that does */
+	for (int i = 0; i < loop.accepts; i++) {
 		int new = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (new >= 0)
 			(void)conn_open(&loop.conns, new);
-		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+		else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			loop.accepts = loop.accepts > 1 ? loop.accepts / 2 : 1;
 			return;
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
 		    errno == ENOMEM) {
 			pause_accept(errno);
 			return;
 		}
 	}
+	if (loop.accepts < ACCEPTS_MAX)
+		loop.accepts *= 2;
 }
 
 /* --- words from other threads --------------------------------------------------------------------- */
@@ -193,6 +198,7 @@ prepare(struct worker *w, int listen_fd)
 	if (loop.base == NULL || loop.wake_fd < 0)
 		return false;
 	loop.listen_fd = listen_fd;
+	loop.accepts = 1;
 	sem_init(&loop.silenced, 0, 0);
 	sem_init(&loop.stopped, 0, 0);
 	conns_init(
