@@ -302,3 +302,21 @@ def test_memory_of_idle_sessions(weir, stage):
     for session in some + more:
         session.close()
     assert each <= 2048, each
+
+
+def test_sendmail_over_tcp(weir, new_sendmail, sources):
+    """Sendmail sends macros and command in two, and waits with the second until the first
+    has been acknowledged: with libmilter, for 40 ms at each step."""
+    spec = f"inet:127.0.0.1:{proc.free_port()}"
+    weir("engine = event\n" + "".join(
+        f"limit {name} {{ per = address {MANY} }}\n"
+        for name in ("connections", "messages", "recipients")), socket=spec)
+    sendmail = new_sendmail([spec])
+    best = 1.0
+    for _ in range(5):
+        start = time.monotonic()
+        with sendmail.connect(next(sources)) as client:
+            client.ehlo()
+            assert client.mail() == 250 and client.rcpt() == 250
+            best = min(best, time.monotonic() - start)
+    assert best < 0.06, best
