@@ -1,6 +1,7 @@
 """What the event engine can and libmilter cannot: a slow Redis makes nobody wait for others, no
 descriptor left is no reason to spin, time-outs are exact, half a packet holds nothing up."""
 
+import re
 import resource
 import socket
 import struct
@@ -13,7 +14,7 @@ import pytest
 import load
 import rawmilter
 from harness import proc
-from harness.weir import PATIENT
+from harness.weir import PATIENT, patience
 from rawmilter import RawMilter
 
 MANY = 'rate = "100000/1h"'
@@ -198,7 +199,7 @@ def test_no_descriptors_left(weir):
     for _ in range(10):
         time.sleep(0.1)
         assert first.mail().code == rawmilter.CONTINUE
-    assert cpu(pid) - used < 0.2
+    assert cpu(pid) - used < 0.2 * patience()
     for session in waiting[:50]:
         session.close()
     for session in waiting[50:]:
@@ -262,7 +263,7 @@ def test_half_packets_in_one_burst(weir):
     for _ in range(20):
         start = time.monotonic()
         load.connects(milter.socket, "192.0.2.2")
-        assert time.monotonic() - start < 0.2
+        assert time.monotonic() - start < 0.2 * patience()
     for session in sessions:
         session.send_bytes(packet[9:])
     assert all(session.read().code == rawmilter.CONTINUE for session in sessions)
@@ -272,10 +273,8 @@ def test_half_packets_in_one_burst(weir):
 
 def resident(pid):
     """What it has in memory, what it shares included."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return None
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"(?m)^VmRSS:\s+(\d+)", text)[1]) * 1024
 
 
 @pytest.mark.parametrize("stage", ["connect", "rcpt"])
@@ -301,7 +300,7 @@ def test_memory_of_idle_sessions(weir, stage):
     each = (resident(pid) - before) / len(more)
     for session in some + more:
         session.close()
-    assert each <= 2048, each
+    assert each <= 2048 * patience(), each
 
 
 def test_sendmail_over_tcp(weir, new_sendmail, sources):
