@@ -10,12 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "conn.h"
-#include "decide.h"
-#include "log.h"
-#include "macros.h"
-#include "wants.h"
-#include "weir/pool.h"
+#include "conn_private.h"
 
 /* Half a packet, or a connection without a word, is not waited for as long as a person who types
  * into a session. */
@@ -24,17 +19,6 @@
 #define UNSENT_MAX (64 * 1024)
 /* What it may send ahead while a question is under way. */
 #define AHEAD_MAX (128 * 1024)
-/* Decisions are large, and few are under way at once. */
-#define SPARE_MAX 32
-
-/* A decision that waits: for the store, or for new limits. */
-struct asking {
-	struct decision d;
-	struct store_call call;
-	struct conn *conn;
-	struct asking *next;
-	char *recipient;
-};
 
 /* What the MTA does not take yet. */
 struct unsent {
@@ -42,27 +26,6 @@ struct unsent {
 	size_t len, sent;
 	char bytes[];
 };
-
-struct conn {
-	struct event event; /* it can be read */
-	struct conns *all;
-	struct conn *prev, *next;
-	struct conn_queue *queue; /* NULL while a question is under way */
-	int64_t since_us; /* in it */
-	struct proto proto;
-	struct macros macros;
-	struct session session;
-	struct asking *asking;
-	char *in; /* what has come and could not be used yet */
-	size_t in_len, in_room;
-	size_t passing; /* so much of what comes is the rest of a body */
-	struct unsent *unsent;
-	bool begun; /* the session */
-	bool deaf; /* not read from while in is full */
-	bool ended; /* the MTA has gone */
-};
-
-enum done { GO_ON, WAIT, HANG_UP };
 
 /* --- who waits for how long --------------------------------------------------------------------- */
 
@@ -91,6 +54,12 @@ queue_leave(struct conn *c)
 	c->queue = NULL;
 }
 
+void
+conn_wait(struct conn *c)
+{
+	queue_leave(c);
+}
+
 /* At its end: all in it have the same time. */
 static void
 queue_join(struct conn *c, struct conn_queue *q)
@@ -107,29 +76,6 @@ queue_join(struct conn *c, struct conn_queue *q)
 		queue_arm(q, c->since_us);
 }
 
-/* --- sessions ----------------------------------------------------------------------------------- */
-
-static void
-begin_session(struct conn *c, struct plan_steps steps)
-{
-	char id[SESSION_ID_MAX];
-
-	worker_session_begin(c->all->worker, id);
-	session_init(&c->session, id, steps);
-	c->begun = true;
-}
-
-static void
-end_session(struct conn *c)
-{
-	if (!c->begun)
-		return;
-	c->begun = false;
-	decide_close(c->all->worker, &c->session);
-	session_deinit(&c->session);
-	worker_session_end(c->all->worker);
-}
-
 static void
 hang_up(struct conn *c)
 {
@@ -142,7 +88,7 @@ hang_up(struct conn *c)
 		return;
 	}
 	queue_leave(c);
-	end_session(c);
+	conn_end_session(c);
 	macros_clear(&c->macros);
 	(void)event_del(&c->event);
 	close(event_get_fd(&c->event));
@@ -232,8 +178,8 @@ flush(struct conn *c)
 	return sent == len || send_later(c, all->out + sent, len - sent);
 }
 
-static char *
-room(struct conn *c)
+char *
+conn_room(struct conn *c)
 {
 	struct conns *all = c->all;
 
@@ -242,274 +188,7 @@ room(struct conn *c)
 	return all->out + all->outlen;
 }
 
-static enum done
-answer(struct conn *c, enum next next)
-{
-	struct conns *all = c->all;
-	char *out = room(c);
-
-	if (next == NEXT_DONE)
-		all->outlen += proto_accept(&c->proto, out);
-	else if (next == NEXT_REPLY)
-		all->outlen += proto_refuse(&c->proto, c->session.reply, out);
-	else
-		all->outlen += proto_continue(&c->proto, out);
-	return c->ended ? HANG_UP : GO_ON;
-}
-
-/* --- decisions ------------------------------------------------------------------------------------ */
-
-static struct asking *
-asking_get(struct conn *c)
-{
-	struct conns *all = c->all;
-	struct asking *a = all->spare;
-
-	if (a != NULL) {
-		all->spare = a->next;
-		all->nspare--;
-	} else
-		a = malloc(sizeof *a);
-	if (a == NULL)
-		return NULL;
-	a->conn = c;
-	a->recipient = NULL;
-	return a;
-}
-
-static void
-asking_put(struct conns *all, struct asking *a)
-{
-	free(a->recipient);
-	if (all->nspare == SPARE_MAX) {
-		free(a);
-		return;
-	}
-	a->next = all->spare;
-	all->spare = a;
-	all->nspare++;
-}
-
-/* The packet will not stay where it is. */
-static enum done
-wait_for(struct conn *c, struct asking *a)
-{
-	if (a->d.recipient[0] != '\0' && a->recipient == NULL) {
-		a->recipient = strdup(a->d.recipient);
-		a->d.recipient = session_text(a->recipient);
-	}
-	c->asking = a;
-	queue_leave(c);
-	return WAIT;
-}
-
-static void on_answer(struct store_call *call, enum store_status status);
-
-static enum done
-decide(struct conn *c, struct asking *a, enum decision_step step)
-{
-	struct conns *all = c->all;
-	enum next next;
-
-	while (step == DECISION_ASK) {
-		enum store_status status;
-
-		a->call = (struct store_call){.q = &a->d.q, .out = &a->d.a, .done = on_answer};
-		if (!store_submit(all->worker->store, &a->call, &status))
-			return wait_for(c, a);
-		step = decision_answered(&a->d, status);
-	}
-	if (step == DECISION_REFRESH) {
-		a->next = all->stale;
-		all->stale = a;
-		refresher_ask(all->refresher, a->d.rules->generation, a->d.q.deadline_us);
-		return wait_for(c, a);
-	}
-	c->asking = NULL;
-	next = decision_end(&a->d);
-	asking_put(all, a);
-	return answer(c, next);
-}
-
-static void resume(struct conn *c, enum done done);
-
-static void
-go_on(struct asking *a, enum decision_step step)
-{
-	struct conn *c = a->conn;
-
-	resume(c, decide(c, a, step));
-}
-
-static void
-on_answer(struct store_call *call, enum store_status status)
-{
-	struct asking *a = (struct asking *)((char *)call - offsetof(struct asking, call));
-
-	go_on(a, decision_answered(&a->d, status));
-}
-
-void
-conns_refreshed(struct conns *all)
-{
-	struct asking *a = all->stale, *next;
-	bool fresh;
-
-	if (!refresher_done(all->refresher, &fresh))
-		return;
-	all->stale = NULL;
-	for (; a != NULL; a = next) {
-		next = a->next;
-		go_on(a, decision_again(&a->d, fresh));
-	}
-}
-
-/* --- what the MTA says ---------------------------------------------------------------------------- */
-
-static enum done
-on_negotiate(struct conn *c, const struct proto_args *args)
-{
-	struct plan_steps steps = decide_steps(c->all->worker);
-	struct proto_wants wants = wants_of(&steps);
-	size_t len = proto_negotiate(&c->proto, args, &wants, room(c));
-
-	if (len == 0)
-		return HANG_UP;
-	c->all->outlen += len;
-	begin_session(c, steps);
-	return GO_ON;
-}
-
-/* Another session on the same connection, as it was negotiated. */
-static enum done
-on_next(struct conn *c)
-{
-	struct plan_steps steps = c->session.steps;
-
-	end_session(c);
-	macros_clear(&c->macros);
-	begin_session(c, steps);
-	return GO_ON;
-}
-
-static enum done
-on_connect(struct conn *c, struct asking *a, const struct proto_args *args)
-{
-	struct worker *w = c->all->worker;
-	const struct macros *m = &c->macros;
-	struct session *s = &c->session;
-
-	if (s->steps.daemon)
-		decide_daemon(
-		    w, s, macros_get(m, MACRO_DAEMON_NAME), macros_get(m, MACRO_DAEMON_PORT));
-	return decide(c, a,
-	    decision_connect(&a->d, w, s, &args->client, args->text,
-		name_confirmed(args->text, macros_get(m, MACRO_CLIENT_RESOLVE))));
-}
-
-static enum done
-on_mail(struct conn *c, struct asking *a, struct proto_args *args)
-{
-	const char *param;
-	int64_t bytes = 0;
-
-	while ((param = proto_text(&args->params, args->end)) != NULL)
-		if (session_size(param, &bytes))
-			break;
-	return decide(c, a,
-	    decision_mail(&a->d, c->all->worker, &c->session, args->text,
-		macros_get(&c->macros, MACRO_AUTH_AUTHEN), bytes));
-}
-
-static enum done
-on_rcpt(struct conn *c, struct asking *a, const struct proto_args *args)
-{
-	const struct macros *m = &c->macros;
-
-	return decide(c, a,
-	    decision_rcpt(&a->d, c->all->worker, &c->session, args->text,
-		wants_rejected(macros_get(m, MACRO_RCPT_MAILER)), macros_get(m, MACRO_QUEUE_ID)));
-}
-
-/* Those events about which there may be something to decide. */
-static enum done
-on_step(struct conn *c, enum proto_event event, struct proto_args *args)
-{
-	const struct macros *m = &c->macros;
-	struct asking *a;
-
-	/* an MTA that has not negotiated has no session here */
-	if (!c->begun ||
-	    (event == PROTO_RCPT &&
-		wants_passed_over(wants_rejected(macros_get(m, MACRO_RCPT_MAILER)),
-		    macros_get(m, MACRO_RCPT_HOST))))
-		return answer(c, NEXT_CONTINUE);
-	a = asking_get(c);
-	if (a == NULL)
-		return HANG_UP;
-	switch (event) {
-	case PROTO_CONNECT:
-		return on_connect(c, a, args);
-	case PROTO_MAIL:
-		return on_mail(c, a, args);
-	case PROTO_RCPT:
-		return on_rcpt(c, a, args);
-	default:
-		return decide(c, a, decision_eom(&a->d, c->all->worker, &c->session));
-	}
-}
-
-static enum done
-obey(struct conn *c, const struct proto_packet *k)
-{
-	struct proto_args args;
-	enum proto_event event = proto_take(&c->proto, k, &args);
-
-	switch (event) {
-	case PROTO_NOTHING:
-		return GO_ON;
-	case PROTO_ERROR:
-		break;
-	case PROTO_NEGOTIATE:
-		return on_negotiate(c, &args);
-	case PROTO_MACROS:
-		macros_put(&c->macros, args.stage, args.params, args.end);
-		return GO_ON;
-	case PROTO_CONNECT:
-		macros_reach(&c->macros, PROTO_AT_CONNECT);
-		return on_step(c, event, &args);
-	case PROTO_HELO:
-		macros_reach(&c->macros, PROTO_AT_HELO);
-		return answer(c, c->begun ? session_helo(&c->session, args.text) : NEXT_CONTINUE);
-	case PROTO_MAIL:
-		macros_reach(&c->macros, PROTO_AT_MAIL);
-		return on_step(c, event, &args);
-	case PROTO_RCPT:
-		macros_reach(&c->macros, PROTO_AT_RCPT);
-		return on_step(c, event, &args);
-	case PROTO_EOM:
-		if (args.bytes > 0)
-			session_data(&c->session, (int64_t)args.bytes);
-		if (!c->session.steps.bytes)
-			return answer(c, NEXT_CONTINUE);
-		return on_step(c, event, &args);
-	case PROTO_HEADER:
-	case PROTO_EOH:
-	case PROTO_BODY:
-		session_data(&c->session, (int64_t)args.bytes);
-		return answer(c, NEXT_CONTINUE);
-	case PROTO_DATA:
-	case PROTO_UNKNOWN:
-		return answer(c, NEXT_CONTINUE);
-	case PROTO_NEXT:
-		return on_next(c);
-	case PROTO_QUIT:
-		return HANG_UP;
-	}
-	log_folded(
-	    "milter", "an MTA has sent what is no milter protocol: its connection is closed", "");
-	return HANG_UP;
-}
+/* --- turns ------------------------------------------------------------------------------------ */
 
 /* Obeys packet by packet what has come, until one has to wait. *used: what is no longer needed. */
 static enum done
@@ -526,13 +205,13 @@ work(struct conn *c, const char *bytes, size_t len, size_t *used)
 		if (got == PROTO_PART && k.opaque) {
 			c->passing = k.whole - (len - *used);
 			*used = len;
-			return obey(c, &k);
+			return conn_obey(c, &k);
 		}
 		if (got == PROTO_PART)
 			break;
 		if (got == PROTO_BAD)
 			k.command = '\0';
-		done = obey(c, &k);
+		done = conn_obey(c, &k);
 		if (got == PROTO_WHOLE)
 			*used += k.whole;
 	}
@@ -592,8 +271,8 @@ settle(struct conn *c, enum done done, bool progress)
 }
 
 /* A question is over; go on with what came meanwhile. */
-static void
-resume(struct conn *c, enum done done)
+void
+conn_resume(struct conn *c, enum done done)
 {
 	size_t used = 0;
 
