@@ -77,25 +77,29 @@ queue_join(struct conn *c, struct conn_queue *q)
 }
 
 static void
+drop_unsent(struct conn *c)
+{
+	if (c->unsent != NULL)
+		(void)event_del(&c->unsent->event);
+	free(c->unsent);
+	c->unsent = NULL;
+}
+
+static void
 hang_up(struct conn *c)
 {
 	struct conns *all = c->all;
 
-	/* with a question under way it is not over yet */
 	c->ended = true;
-	if (c->asking != NULL) {
-		(void)event_del(&c->event);
+	(void)event_del(&c->event);
+	drop_unsent(c);
+	/* with a question under way it is not over yet */
+	if (c->asking != NULL)
 		return;
-	}
 	queue_leave(c);
 	conn_end_session(c);
 	macros_clear(&c->macros);
-	(void)event_del(&c->event);
 	close(event_get_fd(&c->event));
-	if (c->unsent != NULL) {
-		(void)event_del(&c->unsent->event);
-		free(c->unsent);
-	}
 	free(c->in);
 	free(c);
 	atomic_fetch_sub(&all->open, 1);
@@ -132,11 +136,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	u->sent += sent;
-	if (u->sent < u->len)
-		return;
-	(void)event_del(&u->event);
-	free(u);
-	c->unsent = NULL;
+	if (u->sent == u->len)
+		drop_unsent(c);
 }
 
 /* Behind what waits already. */
@@ -149,11 +150,9 @@ send_later(struct conn *c, const char *bytes, size_t len)
 
 	if (u == NULL)
 		return false;
-	if (old != NULL) {
+	if (old != NULL)
 		memcpy(u->bytes, old->bytes + old->sent, left);
-		(void)event_del(&old->event);
-		free(old);
-	}
+	drop_unsent(c);
 	memcpy(u->bytes + left, bytes, len);
 	u->len = left + len;
 	u->sent = 0;

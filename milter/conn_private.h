@@ -1,6 +1,6 @@
 /*
- * conn_private.h - between conn.c, which moves the bytes of a connection, and conn_steps.c, which knows
- * what they mean for its session.
+ * conn_private.h - between conn.c, which moves the bytes of a connection, and conn_steps.c, which
+ * knows what they mean for its session.
  */
 #ifndef WEIR_MILTER_CONN_PRIVATE_H
 #define WEIR_MILTER_CONN_PRIVATE_H
