@@ -3,12 +3,17 @@
  * (libevent), and nothing in it that waits. conn.c has the connections; here is the loop around
  * them, who is let in, and how it ends.
  */
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <semaphore.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <syslog.h>
 #include <time.h>
@@ -22,6 +27,8 @@
 
 /* Others get a turn after so many. */
 #define ACCEPTS_MAX 64
+/* Descriptors for all but sessions: Redis, the zone, the log, the loop. */
+#define OWN_FDS 24
 /* Without a descriptor left: look again after so long, and say it so often. */
 #define FULL_US (100 * USEC_PER_MSEC)
 #define FULL_SAY_US (60 * USEC_PER_SEC)
@@ -33,8 +40,10 @@ static struct {
 	struct redis_event *redis; /* NULL: the store never waits */
 	struct event listen, wake, full;
 	int listen_fd, wake_fd;
+	int epoll_fd; /* libevent's, -1: not known */
 	int64_t said_us; /* that there are no descriptors */
 	int accepts; /* so many are likely to wait */
+	int most; /* connections: descriptors run out with more */
 	atomic_bool running, silence, stop;
 	sem_t silenced, stopped;
 	struct conns conns;
@@ -42,14 +51,75 @@ static struct {
 
 /* --- who is let in -------------------------------------------------------------------------------- */
 
+/*
+ * A connection that comes shall wake one worker and not all of them: under light load the others'
+ * waking costs more than the session. libevent has no word for that, so what it has told epoll of
+ * the listening socket is told anew, with EPOLLEXCLUSIVE. Who is busy is passed over, then.
+ */
+static void
+listen_again(void)
+{
+	struct epoll_event e = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = loop.listen_fd};
+
+	if (loop.listen_fd < 0 || event_add(&loop.listen, NULL) != 0 || loop.epoll_fd < 0)
+		return;
+	if (epoll_ctl(loop.epoll_fd, EPOLL_CTL_DEL, loop.listen_fd, NULL) != 0)
+		return;
+	if (epoll_ctl(loop.epoll_fd, EPOLL_CTL_ADD, loop.listen_fd, &e) != 0) {
+		e.events = EPOLLIN;
+		(void)epoll_ctl(loop.epoll_fd, EPOLL_CTL_ADD, loop.listen_fd, &e);
+	}
+}
+
+/* The one epoll descriptor of this process. Only of a libevent that is known to tell epoll the
+ * descriptor as its data. */
+static int
+find_epoll(struct event_base *base)
+{
+	DIR *d = opendir("/proc/self/fd");
+	const struct dirent *e;
+	int found = -1, n = 0;
+
+	if (d == NULL)
+		return -1;
+	while ((e = readdir(d)) != NULL) {
+		char target[32];
+		ssize_t len = readlinkat(dirfd(d), e->d_name, target, sizeof target);
+
+		if (len == 22 && memcmp(target, "anon_inode:[eventpoll]", 22) == 0) {
+			found = atoi(e->d_name);
+			n++;
+		}
+	}
+	closedir(d);
+	if (n != 1 || strcmp(event_base_get_method(base), "epoll") != 0 ||
+	    event_get_version_number() >> 16 != 0x0201)
+		return -1;
+	return found;
+}
+
+static int
+descriptors(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur > INT_MAX)
+		return INT_MAX;
+	return (int)lim.rlim_cur;
+}
+
 static void
 on_full(evutil_socket_t fd, short what, void *arg)
 {
+	const struct timeval tv = {.tv_usec = FULL_US};
+
 	(void)fd;
 	(void)what;
 	(void)arg;
-	if (loop.listen_fd >= 0)
-		(void)event_add(&loop.listen, NULL);
+	if (atomic_load(&loop.conns.open) < loop.most)
+		listen_again();
+	else
+		(void)event_add(&loop.full, &tv);
 }
 
 /* Without descriptors the socket would be ready at once again: leave it to other workers, or
@@ -66,9 +136,9 @@ pause_accept(int error)
 		return;
 	loop.said_us = now;
 	log_line(LOG_WARNING,
-	    "cannot accept sessions (%s) with %d open: new ones wait; "
+	    "worker %u cannot accept more sessions than its %d (%s): new ones wait; "
 	    "raise the limit of open files (LimitNOFILE in systemd) or the workers",
-	    strerror(error), atomic_load(&loop.conns.open));
+	    loop.conns.worker->number, atomic_load(&loop.conns.open), strerror(error));
 }
 
 static void
@@ -78,8 +148,13 @@ on_listen(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 	/* an accept() that finds nobody costs as much as one that does */
 	for (int i = 0; i < loop.accepts; i++) {
-		int new = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int new;
 
+		if (atomic_load(&loop.conns.open) >= loop.most) {
+			pause_accept(EMFILE);
+			return;
+		}
+		new = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (new >= 0)
 			(void)conn_open(&loop.conns, new);
 		else if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -199,6 +274,8 @@ prepare(struct worker *w, int listen_fd)
 		return false;
 	loop.listen_fd = listen_fd;
 	loop.accepts = 1;
+	loop.epoll_fd = find_epoll(loop.base);
+	loop.most = descriptors() - OWN_FDS > 1 ? descriptors() - OWN_FDS : 1;
 	sem_init(&loop.silenced, 0, 0);
 	sem_init(&loop.stopped, 0, 0);
 	conns_init(
@@ -208,7 +285,8 @@ prepare(struct worker *w, int listen_fd)
 	event_assign(&loop.wake, loop.base, loop.wake_fd, EV_READ | EV_PERSIST, on_wake, NULL);
 	event_assign(&loop.listen, loop.base, listen_fd, EV_READ | EV_PERSIST, on_listen, NULL);
 	evtimer_assign(&loop.full, loop.base, on_full, NULL);
-	return event_add(&loop.wake, NULL) == 0 && event_add(&loop.listen, NULL) == 0;
+	listen_again();
+	return event_add(&loop.wake, NULL) == 0 && event_pending(&loop.listen, EV_READ, NULL) != 0;
 }
 
 static bool

@@ -194,7 +194,7 @@ def test_no_descriptors_left(weir):
     waiting = [RawMilter(milter.socket) for _ in range(100)]
     for session in waiting:
         session.send("O", struct.pack("!III", 6, 0x1FF, 0x1FFFFF))
-    milter.wait_log("cannot accept sessions")
+    milter.wait_log("cannot accept more sessions")
     used = cpu(pid)
     for _ in range(10):
         time.sleep(0.1)
@@ -205,7 +205,7 @@ def test_no_descriptors_left(weir):
     for session in waiting[50:]:
         assert session.read_packet().code == "O"
         session.close()
-    assert len(milter.log("cannot accept sessions")) == 1
+    assert len(milter.log("cannot accept more sessions")) == 1
     first.close()
     load.connects(milter.socket, "192.0.2.1")
 
