@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <libmilter/mfapi.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,6 +210,25 @@ on_close(SMFICTX *ctx)
 
 static struct listener listener;
 
+/*
+ * Debian's libmilter starts a thread whenever none is idle, and ends those it has too many of: a
+ * third of a thread a session and more. glibc keeps 40 MB of stacks for the next ones, which are
+ * five of the usual size, and all others come from mmap(). We need a tenth of this one.
+ */
+#define STACK_SIZE (256 * 1024)
+
+static void
+small_stacks(void)
+{
+	pthread_attr_t attr;
+
+	if (pthread_attr_init(&attr) != 0)
+		return;
+	if (pthread_attr_setstacksize(&attr, STACK_SIZE) == 0)
+		(void)pthread_setattr_default_np(&attr);
+	(void)pthread_attr_destroy(&attr);
+}
+
 static bool
 run(struct worker *w, int listen_fd)
 {
@@ -245,6 +265,7 @@ run(struct worker *w, int listen_fd)
 		    conn);
 		return false;
 	}
+	small_stacks();
 	worker_ready(w, READY_US);
 	return smfi_main() == MI_SUCCESS;
 }

@@ -58,6 +58,7 @@ struct options {
 	bool v6;
 	const char *domain; /* the clients have names below it, four a domain; NULL = no names */
 	bool new_senders; /* each message has a sender of its own */
+	bool marks; /* say on standard error when the measurement begins and ends */
 	bool probe; /* only say what the milter negotiates */
 };
 

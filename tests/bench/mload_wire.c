@@ -11,7 +11,7 @@
 
 #include "mload.h"
 
-#define VERSION 6
+#define PROTOCOL 6
 #define ACTIONS_ALL 0x1ffu
 #define STEPS_ALL 0x1fffffu
 
@@ -241,7 +241,7 @@ put_command(struct session *s, enum step step)
 
 	switch (step) {
 	case STEP_NEGOTIATE:
-		put_u32(s, VERSION);
+		put_u32(s, PROTOCOL);
 		put_u32(s, ACTIONS_ALL);
 		put_u32(s, STEPS_ALL);
 		break;
