@@ -398,6 +398,11 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		warn_of_readers(file, errors);
 	if (c->password_file[0] != '\0' && !read_password(c, errors))
 		return false;
+	if (c->redis.user[0] != '\0' && c->redis.password[0] == '\0') {
+		fprintf(errors, "%s: %s: redis user %s has no password: say password-file\n",
+		    PROGRAM, file, c->redis.user);
+		return false;
+	}
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	open_psl(c);

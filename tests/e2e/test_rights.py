@@ -276,6 +276,24 @@ def test_weirctl_command_line(locked):
         "limit", status=2, says="WEIR_REDIS_URL: ")
 
 
+def test_redis_user_from_file(weir, new_redis):
+    """A Redis user whose password is in no URL, for weir-milter and weirctl."""
+    redis = new_redis(acl=[f"mx on >{SECRET} ~weir:* +@all", "default off"])
+    path = proc.make_directory("user", private=True) / "password"
+    path.write_text(SECRET)
+    path.chmod(0o600)
+    conf = f'redis {{ url = "{redis.unix_url}" user = mx password-file = "{path}" '
+    running = weir(conf + 'timeout = "250ms" }\n')
+    assert load.connects(running.socket, "192.0.2.7") == [True]
+    assert "connections" in Ctl(conf=running.conf)("limit").out
+    assert not running.log("does not answer|redis: ")
+    text = proc.make_directory("user") / "weir.conf"
+    text.write_text(f'redis {{ url = "{redis.unix_url}" user = mx }}\n')
+    done = subprocess.run([find_program("weir-milter"), "-n", "-c", text], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 1 and "redis user mx has no password" in done.stderr
+
+
 @pytest.mark.parametrize("text, mode, warned", [
     (SECRET, 0o644, True), (SECRET, 0o604, True), (SECRET, 0o640, False),
     ("${WEIR_TEST_PASSWORD}", 0o644, False)])
