@@ -257,7 +257,8 @@ def test_weirctl_command_line(locked):
     locked.freeze()
     for option, env in (["-r", locked.door], {}), ([], {"WEIR_REDIS_URL": locked.door}):
         with subprocess.Popen([Ctl().argv[0], *option, "limit"], stderr=subprocess.PIPE,
-                              env={**os.environ, **env}, user=NOBODY.pw_uid) as running:
+                              env={**os.environ, **env}, user=NOBODY.pw_uid,
+                              group=NOBODY.pw_gid, extra_groups=[]) as running:
             proc.wait_for(lambda: any("socket:" in os.readlink(fd) for fd in
                                       Path(f"/proc/{running.pid}/fd").iterdir()))
             line = Path(f"/proc/{running.pid}/cmdline").read_bytes()

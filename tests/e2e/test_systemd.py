@@ -71,6 +71,19 @@ def test_notify(weir, abstract):
         running.stop()
 
 
+def test_not_ready(weir):
+    """A master whose workers cannot be started has not started."""
+    manager = Manager(False)
+    directory = proc.make_run_directory("few")
+    os.chown(directory, 65534, -1)
+    running = weir(socket=f"unix:{directory}/milter.sock", args=["-u", "nobody"],
+                   prefix=["prlimit", "--nproc=1"], env={"NOTIFY_SOCKET": manager.address})
+    running.wait_log("worker 1 cannot be started")
+    manager.socket.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        manager.next()
+
+
 @pytest.mark.parametrize("address", ["", "/nonexistent/notify", "relative", "@" + "x" * 200])
 def test_nobody_to_notify(weir, address):
     running = weir(env={"NOTIFY_SOCKET": address})
