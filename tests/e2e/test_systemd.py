@@ -28,6 +28,8 @@ class Manager:
         name = str(proc.make_run_directory("notify") / "notify")
         self.address = f"@{name}" if abstract else name
         self.socket.bind(f"\0{name}" if abstract else name)
+        if not abstract:
+            os.chmod(name, 0o666)
 
     def next(self):
         text = self.socket.recv(4096).decode()
