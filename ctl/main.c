@@ -181,6 +181,10 @@ main(int argc, char **argv)
 	from = url != NULL ? "-r" : "WEIR_REDIS_URL";
 	if (url == NULL && (url = getenv(from)) != NULL && url[0] == '\0')
 		url = NULL;
+	if (url != NULL) { /* the configuration's password is for its own Redis */
+		c.conf.redis.user[0] = '\0';
+		c.conf.redis.password[0] = '\0';
+	}
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "%s: %s", from, err);
 	if (url != NULL)

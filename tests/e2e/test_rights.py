@@ -277,6 +277,16 @@ def test_weirctl_command_line(locked):
         "limit", status=2, says="WEIR_REDIS_URL: ")
 
 
+def test_password_goes_nowhere_else(redis):
+    """weirctl with another Redis than the configured one does not say it there."""
+    path = proc.make_directory("other", private=True) / "weir.conf"
+    path.write_text(f'redis {{ url = "redis://someone:{SECRET}@127.0.0.1:1" }}\n')
+    path.chmod(0o600)
+    before = redis.cmd("ACL", "LOG")
+    assert "connections" in Ctl(redis.url, conf=path)("limit").out
+    assert redis.cmd("ACL", "LOG") == before
+
+
 def test_redis_user_from_file(weir, new_redis):
     """A Redis user whose password is in no URL, for weir-milter and weirctl."""
     redis = new_redis(acl=[f"mx on >{SECRET} ~weir:* +@all", "default off"])
