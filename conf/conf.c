@@ -247,6 +247,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_opt_t opts[WORDS_MAX];
 	char path[64], *text = NULL;
 	cfg_t *cfg;
+	bool whole;
 	int rc;
 
 	section_opts("", opts);
@@ -270,17 +271,18 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_set_validate_func(cfg, "load", on_section);
 	reading.nerrors = 0;
 	cfg->filename = strdup(file);
-	rc = cfg->filename != NULL && read_whole(file, &text) ? parse_text(cfg, text)
-							      : CFG_FILE_ERROR;
+	whole = cfg->filename != NULL && read_whole(file, &text);
+	rc = whole ? parse_text(cfg, text) : CFG_FILE_ERROR;
 	if (rc == CFG_FILE_ERROR)
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file, strerror(errno));
 	else if (rc != CFG_SUCCESS && reading.nerrors == 0)
 		fprintf(errors, "%s: %s: not a configuration file\n", PROGRAM, file);
-	/* not one that the environment has put there */
-	reading.password_written = text != NULL && c->redis.password[0] != '\0' &&
-	    (strstr(text, "${") == NULL || strstr(text, c->redis.password) != NULL);
-	if (text != NULL)
+	if (whole) {
+		/* not one that the environment has put there */
+		reading.password_written = c->redis.password[0] != '\0' &&
+		    (strstr(text, "${") == NULL || strstr(text, c->redis.password) != NULL);
 		explicit_bzero(text, strlen(text));
+	}
 	free(text);
 	/* exempt = {} exempts nobody, and is not the same as saying nothing */
 	reading.exempt_given = (cfg_getopt(cfg, "exempt")->flags & CFGF_MODIFIED) != 0;

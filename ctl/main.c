@@ -95,11 +95,14 @@ ctl_die(enum ctl_exit status, const char *fmt, ...)
 
 /* What follows -r. Whoever lists the processes of this host reads the command line, so a password
  * does not stay there; but it has been there. */
-static char *
+static const char *
 take_url(char *word)
 {
-	char *url = strdup(word), *at = strrchr(word, '@');
+	static char *url; /* kept to the end */
+	char *at = strrchr(word, '@');
 
+	free(url);
+	url = strdup(word);
 	if (url == NULL)
 		ctl_die(CTL_REFUSED, "out of memory");
 	if (at == NULL || strncmp(word, "redis://", 8) != 0)
