@@ -242,6 +242,12 @@ SETTER(redis_url)
 	return redis_options_url(&c->redis, value, err, errlen);
 }
 
+SETTER(redis_user)
+{
+	UNUSED(title);
+	return copy_text(c->redis.user, sizeof c->redis.user, value, err, errlen);
+}
+
 SETTER(redis_password_file)
 {
 	UNUSED(title);
@@ -461,6 +467,7 @@ const struct conf_word conf_words[] = {
     {"", "recipient-delimiter", set_recipient_delimiter, false},
     {"", "unwrap-senders", set_unwrap_senders, false},
     {"redis", "url", set_redis_url, false},
+    {"redis", "user", set_redis_user, false},
     {"redis", "password-file", set_redis_password_file, false},
     {"redis", "timeout", set_redis_timeout, false},
     {"redis", "prefix", set_redis_prefix, false},

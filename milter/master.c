@@ -24,12 +24,15 @@
 #include "clock.h"
 #include "log.h"
 #include "master.h"
+#include "notify.h"
 #include "sampler.h"
 #include "socket.h"
 #include "takeover.h"
 #include "worker.h"
 
 #define TICK_MS 100
+/* Beyond drain-timeout, until the service manager may use force. */
+#define STOP_EXTRA_MS 10000
 /* No process or no descriptor is to be had: not the moment to ask again and again. */
 #define NO_START_MS 30000
 
@@ -49,6 +52,8 @@ struct master {
 	bool replacing; /* own workers are to take the place of those of before */
 	bool stopping;
 	bool hopeless; /* no worker can ever run on this configuration */
+	bool told; /* the service manager knows that the start, or the reload, is over */
+	bool refused; /* the last reload was */
 	struct children all;
 };
 
@@ -225,6 +230,7 @@ trial_reaped(struct master *m, int status)
 {
 	bool good = trial_ended(&m->trial, status);
 
+	m->refused = !good;
 	if (m->stopping)
 		return;
 	if (m->again) {
@@ -261,6 +267,8 @@ on_hup(struct master *m)
 		return;
 	}
 	log_line(LOG_INFO, "reload: trying %s", m->launch->program);
+	m->told = false;
+	notify_reloading();
 	(void)trial_start(&m->trial, m->launch, make_handover(m));
 }
 
@@ -288,6 +296,7 @@ on_term(struct master *m)
 		log_line(LOG_NOTICE, "stopping: %u sessions open, they have %lld s to end",
 		    open.sessions, (long long)m->drain_ms / 1000);
 	m->stopping = true;
+	notify_stopping(cut ? STOP_EXTRA_MS : m->drain_ms + STOP_EXTRA_MS);
 	trial_kill(&m->trial);
 	/* whoever starts next can have the socket at once */
 	close_sockets(m, 0);
@@ -364,6 +373,24 @@ replace_old(struct master *m)
 	start_log(m, "reloaded weir " PACKAGE_VERSION);
 }
 
+static void
+tell_manager(struct master *m)
+{
+	char status[160];
+
+	if (m->told || m->stopping || m->replacing || m->trial.pid != 0 ||
+	    (m->all.own > 0 && !children_ready(&m->all)))
+		return;
+	m->told = true;
+	if (m->all.own == 0)
+		snprintf(status, sizeof status, "reload failed, see the log: mend it and reload");
+	else
+		snprintf(status, sizeof status, "%u workers on %.60s%s%s", m->all.own,
+		    m->conf->socket.text, m->conf->rules.observe ? ", mode observe" : "",
+		    m->refused ? "; the last reload was refused, see the log" : "");
+	notify_ready(status);
+}
+
 /* Somebody's time is running. */
 static bool
 clock_needed(const struct master *m)
@@ -436,6 +463,7 @@ serve(struct master *m)
 			replace_old(m);
 		children_expire(&m->all, monotonic_ms());
 		check_trial(m);
+		tell_manager(m);
 		sampler_tick(m->sampler);
 		if (children_running(&m->all) == 0 &&
 		    (m->stopping || m->hopeless || m->all.own == 0))
