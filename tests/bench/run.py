@@ -34,7 +34,7 @@ class Run:
         self.start = time.monotonic()
         self.end = self.start + options.minutes * 60
         self.event = has_event_engine()
-        self.systems = cases.Systems(self.event, extras.peers())
+        self.systems = cases.Systems(self.event)
         self.result = {"machine": machine(), "event": self.event, "quick": options.quick,
                        "cells": [], "extras": {}}
 
