@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-from .systems import BENCH, System, build, proc
+from .systems import BENCH, System, build, mload, proc
 
 RSPAMD = proc.ROOT / "rspamd"
 POSTGREY = proc.ROOT / "postgrey"
@@ -40,6 +40,10 @@ class Rspamd(System):
             [RSPAMD / "usr/bin/rspamd", "-f", "-i", "-c", BENCH / "peers/rspamd.conf",
              *(f"--var={name}={value}" for name, value in variables.items())],
             env={**os.environ, "LD_LIBRARY_PATH": str(RSPAMD / "usr/lib/rspamd")})
+
+    def warm(self):
+        """Its first sessions are slow."""
+        mload(self, "-n", 200, "-d", 5)
 
 
 class Postgrey(System):

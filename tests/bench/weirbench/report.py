@@ -1,8 +1,13 @@
 """Tables of the results, in markdown. Figures are medians over the rounds; a ratio is made of two
 figures of one round, and stands as the median of the rounds with the least and the greatest."""
 
+import re
 import statistics
+import subprocess
+import tempfile
+from pathlib import Path
 
+BENCH = Path(__file__).resolve().parents[1]
 NAMES = {"null": "null milter", "weir": "weir, Redis", "zone": "weir, zone",
          "flood": "weir, Redis", "flood-zone": "weir, zone", "million": "weir, Redis",
          "million-zone": "weir, zone", "null-421": "null milter that says 421",
@@ -34,12 +39,14 @@ class Cells:
         for c in result["cells"]:
             if c["case"] != case:
                 continue
-            column = tuple(c["what"].values())
-            if c["system"] not in self.systems:
-                self.systems.append(c["system"])
+            column, system = tuple(c["what"].values()), c["system"]
+            if "workers" in c["what"]:          # null-4 -> null: the column says it
+                system = re.sub(r"-\d+$", "", system)
+            if system not in self.systems:
+                self.systems.append(system)
             if column not in self.columns:
                 self.columns.append(column)
-            self.cells.setdefault((c["system"], column), {})[c["round"]] = c
+            self.cells.setdefault((system, column), {})[c["round"]] = c
 
     def get(self, system, column, figure):
         """The median of a figure; None where it was not measured."""
@@ -69,7 +76,7 @@ def say(x, digits=0):
 
 
 def say_ratio(r, digits=2):
-    return "" if r is None else f"{r[0]:.{digits}f} ({r[1]:.{digits}f}-{r[2]:.{digits}f})"
+    return "" if r is None else f"{r[0]:.{digits}f} ({r[1]:.{digits}f} to {r[2]:.{digits}f})"
 
 
 def pivot(cells, heads, text, systems=None):
@@ -176,7 +183,7 @@ def others(result):
         for name, found in extra["postfix"].items():
             ratios = [x / y for x, y in zip(found, plain)]
             lines.append(f"| through Postfix, {label(name)} | {median(found):,.0f} messages/s | "
-                         f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |")
+                         f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
     for got in extra.get("postgrey") or []:
         lines.append(f"| postgrey, {'new' if got['new'] else 'seen'} triplets, {got['open']} "
                      f"connections | {got['rate']:,.0f} decisions/s | p50 {got['wait']['p50']:.1f} "
@@ -196,14 +203,14 @@ def others(result):
 
 TABLES = (
     ordinary, paced, redis,
-    simple("recipients", "50 recipients a message, 64 sessions open", lambda c: "", "null"),
+    simple("recipients", "50 recipients a message", lambda c: f"{c[0]} open", "null"),
     simple("flood-one", "A flood from one client that is refused", lambda c: f"{c[0]} open",
            "null-421"),
     simple("flood-million", "A flood from a million clients, each new and greylisted", lambda c:
            f"{c[0]} open"),
     simple("greylisting", "Greylisting: each message is a new triplet", lambda c: f"{c[0]} open"),
-    simple("workers", "Workers", lambda c: f"{c[0]} workers, " +
-           ("64 open" if c[1] == 0 else "1,000/s, 500 ms")),
+    simple("workers", "Workers: 1, 2, 4", lambda c: f"{c[0]}: " +
+           ("64 open" if c[1] == 0 else "1,000/s with 500 ms"), "null"),
     simple("inet", "The MTA's connections over TCP", lambda c: f"{c[0]} open", "null-inet"),
     matrix, others)
 
@@ -278,7 +285,8 @@ def goals(result):
         found.append(("event, Redis 2 ms away, 256 open: decisions a second", say(x),
                       "at least 10,000", x >= 10000))
     for name, x in (result["extras"].get("redis-memory") or {}).items():
-        found.append((f"Redis, bytes a client, {name}", say(x), "at most 256", x <= 256))
+        if name.startswith("three"):
+            found.append((f"Redis, bytes a client, {name}", say(x), "at most 256", x <= 256))
     x = (result["extras"].get("idle-memory") or {}).get("weir-event")
     if x:
         found.append(("event, bytes of an open idle session", say(x), "at most 2,048", x <= 2048))
@@ -297,8 +305,24 @@ def tables(result):
     rounds = 1 + max((c["round"] for c in result["cells"]), default=0)
     head = (f"{m['cores']} processors of {m['cpu']}, Linux {m['kernel']}, {m['when']}; "
             f"{rounds} rounds; load before {m['load']:.1f}, after {m['load-after']:.1f}.")
-    parts = [head, *(t(result) for t in TABLES), goal_table(result)]
+    if m["load"] > 1:
+        head += (" **Preliminary: other programs were running**, so figures stand for little, and "
+                 "only ratios far from 1 for something.")
+    parts = [head + "\n", goal_table(result), *(t(result) for t in TABLES)]
     return "\n".join(p for p in parts if p and not p.endswith("|---|\n"))
+
+
+def plot(result, svg):
+    """performance.gp's tables, and what gnuplot makes of them."""
+    with tempfile.TemporaryDirectory() as name:
+        for case, what, figure in (("ordinary", "rate", rate), ("matrix", "cost", cpu)):
+            cells = Cells(result, case)
+            for system in cells.systems:
+                lines = [f"{c[0]} {cells.get(system, c, figure)}\n" for c in cells.columns
+                         if (len(c) == 1 or c[1] == 500) and cells.get(system, c, figure)]
+                Path(name, f"{system}-{what}.dat").write_text("".join(lines))
+        subprocess.run(["gnuplot", "-e", f"dir='{name}'; out='{svg}'", BENCH / "performance.gp"],
+                       check=True, capture_output=True)
 
 
 BEGIN, END = "<!-- scripts/bench: from here -->", "<!-- scripts/bench: to here -->"
@@ -310,4 +334,5 @@ def into_document(result, path):
     _, found, after = rest.partition(END)
     if not found:
         raise SystemExit(f"{path}: no marks {BEGIN} and {END}")
+    plot(result, path.with_suffix(".svg"))
     path.write_text(f"{before}{BEGIN}\n\n{tables(result)}\n{END}{after}")
