@@ -377,6 +377,14 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 	}
 	if (c->password_file[0] != '\0' && !read_password(c, errors))
 		return false;
+	if (c->use_metrics && !c->metrics_anywhere && !socket_is_local(&c->metrics)) {
+		fprintf(errors,
+		    "%s: %s: metrics: other hosts can reach %s, and nobody is asked for a "
+		    "password: use 127.0.0.1, [::1] or a unix socket, or say metrics-anywhere = "
+		    "true\n",
+		    PROGRAM, file != NULL ? file : "built-in", c->metrics.text);
+		return false;
+	}
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	open_psl(c);
@@ -444,6 +452,8 @@ conf_print(const struct conf *c, FILE *out)
 		fprintf(out, "redis at %s port %d\n", c->redis.host, c->redis.port);
 	else
 		fprintf(out, "redis at %s\n", c->redis.host);
+	if (c->use_metrics)
+		fprintf(out, "metrics: %s\n", c->metrics.text);
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)

@@ -34,6 +34,9 @@ struct conf {
 	int64_t zone_size;
 	int64_t drain_timeout_us; /* for the last sessions of a worker that stops; 0 = cut them */
 	bool verbose;
+	bool use_metrics;
+	bool metrics_anywhere; /* also where other hosts can reach it */
+	struct socket_spec metrics; /* if use_metrics */
 	bool use_redis;
 	struct redis_options redis;
 	char password_file[CONF_PATH_MAX];

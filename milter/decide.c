@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "decide.h"
 #include "decision_log.h"
+#include "tally.h"
 
 /* Limits may change again while we read them; nobody changes them three times in 50 ms. */
 #define PLANS_MAX 3
@@ -63,13 +64,7 @@ decide(struct worker *w, struct session *s, enum stage stage, const char *recipi
 	if (stage == STAGE_RCPT && s->rejected)
 		v.action = DO_ACCEPT;
 	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
-	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
-	if (v.action != DO_ACCEPT)
-		zone_stat_add(w->zone, ZONE_REFUSED, 1);
-	if (v.reason == REASON_LOAD)
-		zone_stat_add(w->zone, ZONE_SHED, 1);
-	if (v.noted != 0)
-		zone_stat_add(w->zone, ZONE_SHADOWED, 1);
+	tally(w->zone, s, r, stage, asked ? q : NULL, &v);
 	atomic_fetch_sub(&w->in_flight, 1);
 	snapshot_put(w->snapshots, r);
 	return next;
