@@ -3,6 +3,7 @@
  * option metrics has it serve them.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
