@@ -22,7 +22,7 @@
 /* This process's own: what it was given, libevent's, the log's, and connections to Redis. */
 #define OWN_DESCRIPTORS 32
 #define DESCRIPTORS (HTTP_CONNECTIONS + OWN_DESCRIPTORS)
-#define READ_TIMEOUT_S 5
+#define READ_TIMEOUT_S 3
 /* Without a descriptor to accept with, the socket is left alone for so long. */
 #define FULL_US 100000
 /* The longest path and query that make sense. */
@@ -200,13 +200,17 @@ on_request(struct evhttp_request *r, void *ctx)
 
 /* --- connections ---------------------------------------------------------------------------------- */
 
+/* The listener is evhttp's, and hands evhttp's own context to whoever hears of its errors. */
+static struct event *after_full;
+
 static void
 on_full(struct evconnlistener *l, void *ctx)
 {
 	const struct timeval wait = {.tv_usec = FULL_US};
 
+	(void)ctx;
 	evconnlistener_disable(l);
-	event_add(((struct http *)ctx)->again, &wait);
+	event_add(after_full, &wait);
 }
 
 static void
@@ -304,6 +308,7 @@ http_new(
 	h->bound = evhttp_accept_socket_with_handle(h->server, listen_fd);
 	if (h->bound == NULL)
 		return NULL;
+	after_full = h->again;
 	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(h->bound), on_full);
 	(void)setrlimit(RLIMIT_NOFILE, &descriptors);
 	return h;
