@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "dash.h"
 #include "http.h"
 #include "log.h"
 #include "metrics.h"
@@ -152,6 +153,10 @@ on_ready(void *ctx, const struct http_request *q, struct http_reply *a)
 }
 
 static const struct http_route routes[] = {
+    {"/", dash_page},
+    {"/api/now", dash_now},
+    {"/api/top", dash_top},
+    {"/api/why", dash_why},
     {"/metrics", on_metrics},
     {"/healthz", on_health},
     {"/readyz", on_ready},
