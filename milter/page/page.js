@@ -27,7 +27,7 @@ const plain = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const num = n => Math.abs(n) < 100000 ? plain.format(n) : short.format(n);
 const sum = list => list.reduce((a, b) => a + b, 0);
-function figure(n) { return n >= 100 || Number.isInteger(n) ? num(n) : n.toFixed(1); }
+function figure(n) { return n >= 100 ? num(n) : String(Math.round(n * 10) / 10); }
 function span(s) {
 	s = Math.max(0, Math.round(s));
 	if (s < 100) return s + ' s';
@@ -226,12 +226,12 @@ function detail(e) {
 function drawLimits(d) {
 	const rows = d.limits.map(l => {
 		const f = l.fullest, hour = d.hour.limits[l.name] ? sum(d.hour.limits[l.name]) : 0;
-		return el('tr', l.enabled ? null : { class: 'off' }, el('td', null, l.name, el('span', { class: 'name' }, `${l.count} per ${l.per}` + (l.for === 'everyone' ? '' : `, for ${l.for}`))),
-			el('td', null, l.enabled ? l.figures : 'off'), el('td', { class: 'wide' }, l.enabled ? l.action : ''), count(hour),
+		return el('tr', l.enabled ? null : { class: 'off' }, el('td', null, l.name, el('span', { class: 'name' }, `${l.count} per ${l.per}` + (l.for === 'everyone' ? '' : `, for ${l.for}`)), el('span', { class: 'name narrow' }, l.enabled ? l.figures : 'off')),
+			el('td', { class: 'wide' }, l.enabled ? l.figures : 'off'), el('td', { class: 'wide' }, l.enabled ? l.action : ''), count(hour),
 			el('td', { class: 'after' }, f ? el('div', { class: 'fullest' }, meter(f.used / f.of), el('span', null, `${figure(f.used)} of ${num(f.of)}`), el('span', { class: 'name' }, l.per === 'all' ? 'all together' : f.who))
 				: el('span', { class: 'off' }, l.enabled ? 'empty' : '')));
 	});
-	fill('limits', rows.length ? el('table', null, el('thead', null, el('tr', null, el('th', null, 'Limit'), el('th', null, 'Figures'), el('th', { class: 'wide' }, 'Action'),
+	fill('limits', rows.length ? el('table', null, el('thead', null, el('tr', null, el('th', null, 'Limit'), el('th', { class: 'wide' }, 'Figures'), el('th', { class: 'wide' }, 'Action'),
 		el('th', { class: 'n' }, 'Refused'), el('th', { class: 'after' }, 'Fullest'))), el('tbody', null, ...rows)) : el('p', { class: 'empty' }, 'There is no limit.'));
 }
 
