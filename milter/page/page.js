@@ -36,8 +36,8 @@ function span(s) {
 	return Math.round(s / 86400) + ' d';
 }
 function micro(us) { return us < 1000 ? [num(us), 'µs'] : [(us / 1000).toFixed(us < 10000 ? 1 : 0), 'ms']; }
-function meter(share) {
-	const m = el('div', { class: 'meter' + (share >= 1 ? ' full' : share >= .75 ? ' near' : '') }, el('i'));
+function meter(share, over) {
+	const m = el('div', { class: 'meter' + (over || share >= 1 ? ' full' : share >= .75 ? ' near' : '') }, el('i'));
 	m.firstChild.style.width = Math.min(100, Math.max(share > 0 ? 2 : 0, share * 100)) + '%';
 	return m;
 }
@@ -208,7 +208,7 @@ function detail(e) {
 	const network = state.kind === 'networks', box = el('div', null), grid = el('div', { class: 'counters' });
 	if (!network) box.append(el('div', { class: 'steps' }, ...w.next.map(verdict)));
 	for (const c of w.counters.filter(c => !network || c.per !== 'address'))
-		grid.append(el('div', { class: 'counter' }, el('span', null, c.limit, ' ', el('small', null, c.action === 'log' ? 'only logs' : '')), meter(c.used / c.of),
+		grid.append(el('div', { class: 'counter' }, el('span', null, c.limit, ' ', el('small', null, c.action === 'log' ? 'only logs' : '')), meter(c.used / c.of, c.over),
 			el('span', { class: 'of', title: `${c.count} per ${c.per}: ${c.figures}` }, figure(c.used), ' of ', num(c.of), ' ', el('small', null, `${c.count} · ${c.per === 'all' ? 'all' : c.who}`))));
 	if (!grid.childElementCount) grid.append(el('span', { class: 'more' }, 'No limit counts it just now.'));
 	box.append(grid);
