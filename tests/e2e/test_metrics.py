@@ -108,12 +108,13 @@ def test_sessions_and_generation(watched, redis):
         session.open("192.0.2.1")
         assert page.value("weir_sessions_open") == 1
     proc.wait_for(lambda: page.value("weir_sessions_open") == 0)
-    Ctl(redis.url)("limit", "set", "messages", "rate=7/1h")
-    proc.wait_for(lambda: page.value("weir_generation_oldest") == 1)
+    changed = Ctl(redis.url)("limit", "set", "messages", "rate=7/1h")
+    assert changed.status == 0, changed
+    proc.wait_for(lambda: page.value("weir_generation_oldest") == 1, 15, "the generation")
     assert page.value("weir_generation_newest") == 1
     # the limit that Redis has made is there before it first fires
     proc.wait_for(lambda: [1 for name, labels, _ in page.samples()
-                           if labels.get("limit") == "messages"])
+                           if labels.get("limit") == "messages"], 15, "the new limit")
 
 
 def test_redis_gone(watched, new_redis):
@@ -451,3 +452,60 @@ def test_weirctl(watched):
     run = subprocess.run([find_program("weirctl"), "-c", weir.conf, "metrics"], text=True,
                          capture_output=True, timeout=5, check=False)
     assert run.returncode == 1 and "metrics are off" in run.stderr
+
+
+# What makes each alert of etc/monitoring fire: series of the metrics, minute by minute.
+FIRES = {
+    "WeirDown": {'up{job="weir",instance="a"}': "0x30"},
+    "WeirWorkersMissing": {'weir_workers{instance="a"}': "2x30", 'weir_workers_ready{instance="a"}':
+                           "1x30"},
+    "WeirWorkersDie": {'weir_worker_failures_total{instance="a"}': "0x9 1x20"},
+    "WeirRedisGone": {'weir_redis_breaker_open{instance="a"}': "1x30"},
+    "WeirRedisSlow": {'weir_redis_round_trip_seconds_bucket{instance="a",le="0.016384"}': "0x30",
+                      'weir_redis_round_trip_seconds_bucket{instance="a",le="0.032768"}': "0+60x30",
+                      'weir_redis_round_trip_seconds_bucket{instance="a",le="+Inf"}': "0+60x30"},
+    "WeirLimitsOld": {'weir_generation_newest{instance="a"}': "8x30",
+                      'weir_generation_oldest{instance="a"}': "7x30"},
+    "WeirHostBusy": {'weir_load_level{instance="a"}': "1x30"},
+    "WeirRefusesMuch": {
+        'weir_decisions_total{instance="a",action="accept",reason="ok",limit="",stage="connect"}':
+            "0+60x30",
+        'weir_decisions_total{instance="a",action="refuse",reason="rate",limit="x",stage="connect"}':
+            "0+120x30"},
+    "WeirZoneTooSmall": {'weir_zone_evictions_total{instance="a"}': "0+600x60"},
+    "WeirMaintenanceForgotten": {'weir_maintenance{instance="a"}': "1x30"},
+    "WeirObserves": {'weir_mode_observe{instance="a"}': "1x30"},
+}
+
+
+@pytest.mark.parametrize("quiet", [False, True], ids=["fires", "quiet"])
+def test_alerts(quiet):
+    """Each alert fires when it should, by the labels that the metrics really have; and where all
+    is well none does."""
+    rules = (MONITORING / "weir.rules.yml").read_text()
+    assert set(re.findall(r"alert: (\w+)", rules)) == set(FIRES)
+    directory = proc.make_directory("rules")
+    # days of minutes would take promtool as many seconds
+    (directory / "rules.yml").write_text(re.sub(r"for: (14d|4h)", "for: 20m", rules))
+    tests = []
+    for alert, series in FIRES.items():
+        if quiet:
+            series = {name: ("1x30" if name.startswith("up{") else
+                             "2x30" if name.startswith("weir_workers") else
+                             "0+600x30" if 'le="' in name or 'action="accept"' in name else "0x30")
+                      for name in series}
+        length = max(int(value.rpartition("x")[2]) for value in series.values())
+        labels = re.search(rf"alert: {alert}\n.*?labels: {{severity: (\w+)}}", rules, re.DOTALL)[1]
+        # as text, so that the fine print of annotations is not repeated here
+        tests.append({"interval": "1m", "name": alert,
+                      "input_series": [{"series": s, "values": v.replace("x", "+0x")
+                                        if "+" not in v else v} for s, v in series.items()],
+                      "promql_expr_test": [{
+                          "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing",'
+                                  f'severity="{labels}"}})',
+                          "eval_time": f"{length}m",
+                          "exp_samples": [] if quiet else [{"labels": "{}", "value": 1}]}]})
+    (directory / "test.yml").write_text(json.dumps(
+        {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}))
+    status, text = promtool("test", "rules", directory / "test.yml")
+    assert status == 0, text

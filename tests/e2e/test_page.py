@@ -105,8 +105,10 @@ class View:
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
-                found.add(urllib.parse.urlsplit(message["params"]["request"]["url"]).netloc)
-        return found - {""}         # data: is nobody
+                url = urllib.parse.urlsplit(message["params"]["request"]["url"])
+                if url.scheme not in ("data", "chrome"):    # the browser's own empty tab
+                    found.add(url.netloc)
+        return found
 
 
 def visit(spec, address, name=None, recipients=1, helo="client.test"):
