@@ -245,6 +245,11 @@ def test_descriptors_are_apart(watched):
                     if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A")
     pid = observer(weir)
     assert listener in sockets_of(weir.master) and listener in sockets_of(pid)
+    # one that was started after it
+    before = set(weir.workers())
+    os.kill(min(before - {pid}), signal.SIGKILL)
+    weir.wait_workers(3, without={min(before - {pid})})
+    page.ready()
     for worker in set(weir.workers()) - {pid}:
         assert listener not in sockets_of(worker)
 
