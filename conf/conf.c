@@ -408,6 +408,14 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		    PROGRAM, file, c->redis.user);
 		return false;
 	}
+	if (c->use_metrics && !c->metrics_anywhere && !socket_is_local(&c->metrics)) {
+		fprintf(errors,
+		    "%s: %s: metrics: other hosts can reach %s, and nobody is asked for a "
+		    "password: use 127.0.0.1, [::1] or a unix socket, or say metrics-anywhere = "
+		    "true\n",
+		    PROGRAM, file != NULL ? file : "built-in", c->metrics.text);
+		return false;
+	}
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	open_psl(c);
@@ -477,6 +485,8 @@ conf_print(const struct conf *c, FILE *out)
 		fprintf(out, "redis at %s\n", c->redis.host);
 	if (c->engine != ENGINE_LIBMILTER)
 		fprintf(out, "engine: %s\n", conf_engine_name(c->engine));
+	if (c->use_metrics)
+		fprintf(out, "metrics: %s\n", c->metrics.text);
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)

@@ -165,6 +165,31 @@ SETTER(verbose)
 	return units_bool(value, &c->verbose) || refuse(err, errlen, "must be true or false");
 }
 
+/* HOST:PORT is what one writes for HTTP: here it needs no "inet:" in front. */
+SETTER(metrics)
+{
+	static const char *const kinds[] = {"unix:", "local:", "inet:", "inet6:"};
+	char text[SOCKET_TEXT_MAX + 8];
+	const char *kind = "inet:";
+
+	UNUSED(title);
+	c->use_metrics = strcmp(value, "off") != 0;
+	if (!c->use_metrics)
+		return true;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (strncmp(value, kinds[i], strlen(kinds[i])) == 0)
+			kind = "";
+	snprintf(text, sizeof text, "%s%.*s", kind, SOCKET_TEXT_MAX, value);
+	return socket_parse(text, &c->metrics, err, errlen);
+}
+
+SETTER(metrics_anywhere)
+{
+	UNUSED(title);
+	return units_bool(value, &c->metrics_anywhere) ||
+	    refuse(err, errlen, "must be true or false");
+}
+
 SETTER(mode)
 {
 	UNUSED(title);
@@ -457,6 +482,8 @@ const struct conf_word conf_words[] = {
     {"", "idle-timeout", set_idle_timeout, false},
     {"", "engine", set_engine, false},
     {"", "verbose", set_verbose, false},
+    {"", "metrics", set_metrics, false},
+    {"", "metrics-anywhere", set_metrics_anywhere, false},
     {"", "mode", set_mode, false},
     {"", "refuse-at", set_refuse_at, false},
     {"", "address-v6", set_address_v6, false},

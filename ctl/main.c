@@ -41,6 +41,7 @@ static const struct command {
 	"what would happen now, and why", cmd_why},
     {"top", "[-n N] [by refused|COUNT]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
+    {"metrics", "", "all figures of this host, for Prometheus", cmd_metrics},
     {"drain", "[NODE|all on|off [for D] [-w]]", "refuse new sessions for maintenance", cmd_drain},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
@@ -50,11 +51,12 @@ static const struct command {
     {NULL, NULL, NULL, NULL},
 };
 
-/* These look at a log; without Redis they go by the file. */
+/* These look at a log or at this host; without Redis they go by the file. */
 static bool
 works_offline(const char *command)
 {
-	return strcmp(command, "replay") == 0 || strcmp(command, "suggest") == 0;
+	return strcmp(command, "replay") == 0 || strcmp(command, "suggest") == 0 ||
+	    strcmp(command, "metrics") == 0;
 }
 
 static void

@@ -22,6 +22,7 @@
 #include "log.h"
 #include "status.h"
 #include "thread.h"
+#include "weir/watch.h"
 #include "worker.h"
 
 /* Once a second: folded log lines are due, and a worker without traffic sees new limits. */
@@ -125,6 +126,7 @@ remember_drain(struct worker *w, int64_t now)
 
 	if (r->generation[0] != '\0')
 		zone_drain_set(w->zone, ZONE_DRAIN_REDIS, r->drain_until_us);
+	zone_watch_generation_set(w->zone, w->place, r->generation);
 	snapshot_put(w->snapshots, r);
 }
 

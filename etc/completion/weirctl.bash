@@ -126,7 +126,7 @@ _weirctl()
 				    "$current"
 			else
 				_weirctl_reply 'limit override exempt block trap unlist lists import why
-				    top status clear drain greylist replay suggest' "$current"
+				    top status metrics clear drain greylist replay suggest' "$current"
 			fi
 			;;
 		esac
