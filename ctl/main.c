@@ -46,14 +46,48 @@ static const struct command {
     {"replay", "LOG... [-l NAME KEY=VALUE...] [-g KEY=VALUE...]",
 	"whom these limits would have refused", cmd_replay},
     {"suggest", "LOG...", "what clients did, limits that fit", cmd_suggest},
+    {"doctor", "[-C DIR] [--send [HOST:PORT]]", "what is wrong on this host, and what to write",
+	cmd_doctor},
+    {"attach", "postfix|sendmail [--apply|--undo]", "have the MTA ask weir", cmd_attach},
     {NULL, NULL, NULL, NULL},
 };
 
-/* These look at a log; without Redis they go by the file. */
+/* Without Redis these look at a log, or at the MTA, and go by the file. */
 static bool
 works_offline(const char *command)
 {
-	return strcmp(command, "replay") == 0 || strcmp(command, "suggest") == 0;
+	static const char *const names[] = {"replay", "suggest", "doctor", "attach"};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(command, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* The file's complaints go to standard error and end the program; doctor keeps them and goes on
+ * with what is built in. */
+static bool
+read_conf(struct ctl *c, bool go_on)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *errors = go_on ? open_memstream(&text, &len) : stderr;
+	bool good;
+
+	if (errors == NULL)
+		ctl_die(CTL_REFUSED, "out of memory");
+	good = conf_read(&c->conf, c->conf_file, errors);
+	if (!go_on)
+		return good;
+	fclose(errors);
+	if (!good) {
+		snprintf(c->conf_trouble, sizeof c->conf_trouble, "%.*s", (int)strcspn(text, "\n"),
+		    text);
+		conf_free(&c->conf);
+		good = conf_read(&c->conf, NULL, stderr);
+	}
+	free(text);
+	return good;
 }
 
 static void
@@ -155,7 +189,8 @@ main(int argc, char **argv)
 	c.colour = c.terminal && getenv("NO_COLOR") == NULL && !c.json;
 	if (file == NULL && access(WEIR_CONF, R_OK) == 0)
 		file = WEIR_CONF;
-	if (!conf_read(&c.conf, file, stderr))
+	c.conf_file = file;
+	if (!read_conf(&c, strcmp(argv[optind], "doctor") == 0))
 		return CTL_REFUSED;
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "-r: %s", err);
