@@ -16,12 +16,14 @@
 #include "clock.h"
 #include "lane.h"
 
-struct entry {
-	struct entry *next;
+struct lane_call {
+	struct lane_call *next;
 	char *cmd;
 	size_t len;
 	int64_t start_us, deadline_us;
 	pthread_cond_t turn; /* done or lead has become true */
+	unsigned skip; /* replies that come before its own */
+	bool waiting; /* its owner is in lane_finish(), and can take the lead */
 	bool done, lead;
 	bool abandoned; /* its owner is gone: whoever takes it off a list frees it */
 	enum lane_result result;
@@ -30,7 +32,7 @@ struct entry {
 };
 
 struct queue {
-	struct entry *head, **tail;
+	struct lane_call *head, **tail;
 };
 
 struct lane {
@@ -56,17 +58,17 @@ queue_init(struct queue *q)
 }
 
 static void
-queue_push(struct queue *q, struct entry *e)
+queue_push(struct queue *q, struct lane_call *e)
 {
 	e->next = NULL;
 	*q->tail = e;
 	q->tail = &e->next;
 }
 
-static struct entry *
+static struct lane_call *
 queue_pop(struct queue *q)
 {
-	struct entry *e = q->head;
+	struct lane_call *e = q->head;
 
 	if (e == NULL)
 		return NULL;
@@ -77,9 +79,9 @@ queue_pop(struct queue *q)
 }
 
 static bool
-queue_remove(struct queue *q, const struct entry *e)
+queue_remove(struct queue *q, const struct lane_call *e)
 {
-	for (struct entry **p = &q->head; *p != NULL; p = &(*p)->next) {
+	for (struct lane_call **p = &q->head; *p != NULL; p = &(*p)->next) {
 		if (*p != e)
 			continue;
 		*p = e->next;
@@ -102,7 +104,7 @@ queue_move(struct queue *to, struct queue *from)
 }
 
 static void
-entry_free(struct entry *e)
+entry_free(struct lane_call *e)
 {
 	redisFreeCommand(e->cmd);
 	if (e->reply != NULL)
@@ -115,7 +117,7 @@ entry_free(struct entry *e)
 
 /* Locked. */
 static void
-finish(struct entry *e, enum lane_result result, const char *why)
+finish(struct lane_call *e, enum lane_result result, const char *why)
 {
 	if (e->abandoned) {
 		entry_free(e);
@@ -131,7 +133,7 @@ finish(struct entry *e, enum lane_result result, const char *why)
 static void
 finish_all(struct queue *q)
 {
-	struct entry *e;
+	struct lane_call *e;
 
 	while ((e = queue_pop(q)) != NULL)
 		finish(e, LANE_OK, "");
@@ -143,7 +145,7 @@ static void
 hang_up(struct lane *l, const char *why)
 {
 	enum lane_result result = LANE_FAILED;
-	struct entry *e;
+	struct lane_call *e;
 
 	wire_close(&l->wire);
 	while ((e = queue_pop(&l->inflight)) != NULL) {
@@ -163,8 +165,14 @@ take_replies(struct lane *l, struct queue *done)
 
 	memcpy(why, l->wire.why, sizeof why);
 	while ((got = wire_reply(&l->wire, &r)) > 0) {
-		struct entry *e = queue_pop(&l->inflight);
+		struct lane_call *e = l->inflight.head;
 
+		if (e != NULL && e->skip > 0) {
+			e->skip--;
+			freeReplyObject(r);
+			continue;
+		}
+		e = queue_pop(&l->inflight);
 		if (e == NULL) { /* an answer that nobody asked for */
 			freeReplyObject(r);
 			snprintf(l->wire.why, sizeof l->wire.why, "protocol error");
@@ -180,7 +188,7 @@ take_replies(struct lane *l, struct queue *done)
 
 /* Not locked. Sends what has been moved to inflight from `first` on. */
 static bool
-send_from(struct lane *l, const struct entry *first)
+send_from(struct lane *l, const struct lane_call *first)
 {
 	if (!wire_is_open(&l->wire) && !wire_open(&l->wire, l->target, l->options))
 		return false;
@@ -220,16 +228,49 @@ unpoke(struct lane *l)
 	l->poked = false;
 }
 
-/* Locked. Gives the lead to somebody who still waits. */
+/* Locked. The first whose owner waits. */
+static struct lane_call *
+first_waiting(const struct queue *q)
+{
+	struct lane_call *e;
+
+	for (e = q->head; e != NULL && !e->waiting; e = e->next)
+		;
+	return e;
+}
+
+/* Locked, by the leader. Sends what is queued, without waiting for anything. */
+static bool
+send_pending(struct lane *l)
+{
+	const struct lane_call *fresh = l->pending.head;
+	bool ok;
+
+	if (fresh == NULL)
+		return true;
+	queue_move(&l->inflight, &l->pending);
+	pthread_mutex_unlock(&l->lock);
+	ok = send_from(l, fresh);
+	pthread_mutex_lock(&l->lock);
+	return ok;
+}
+
+/* Locked. Gives the lead to somebody who still waits. If nobody does, those who come back later
+ * have their commands sent. */
 static void
 pass_on(struct lane *l)
 {
-	struct entry *e;
+	struct lane_call *e;
 
-	for (e = l->inflight.head; e != NULL && e->abandoned; e = e->next)
-		;
-	if (e == NULL)
-		e = l->pending.head; /* nothing abandoned stays there */
+	for (;;) {
+		e = first_waiting(&l->inflight);
+		if (e == NULL)
+			e = first_waiting(&l->pending);
+		if (e != NULL || l->pending.head == NULL)
+			break;
+		if (!send_pending(l))
+			hang_up(l, l->wire.why);
+	}
 	l->leading = e != NULL;
 	if (e != NULL) {
 		e->lead = true;
@@ -239,30 +280,40 @@ pass_on(struct lane *l)
 
 /* When the oldest question or mine runs out. */
 static int64_t
-next_deadline(const struct lane *l, const struct entry *me)
+next_deadline(const struct lane *l, const struct lane_call *me)
 {
-	const struct entry *oldest = l->inflight.head;
+	const struct lane_call *oldest = l->inflight.head;
 
 	return oldest != NULL && oldest->deadline_us < me->deadline_us ? oldest->deadline_us
 								       : me->deadline_us;
 }
 
+/* Locked, and so at its end. Takes what nobody waited for, and notices if the peer has hung up
+ * meanwhile. */
+static bool
+catch_up(struct lane *l, struct queue *done)
+{
+	bool ok;
+
+	if (!wire_is_open(&l->wire))
+		return true;
+	pthread_mutex_unlock(&l->lock);
+	ok = take_replies(l, done);
+	pthread_mutex_lock(&l->lock);
+	return ok;
+}
+
 /* Locked, and so at its end. Leads until my own question is done or out of time. */
 static void
-lead(struct lane *l, struct entry *me)
+lead(struct lane *l, struct lane_call *me)
 {
 	struct queue done;
-	bool ok = true;
+	bool ok;
 
 	queue_init(&done);
-	if (wire_is_open(&l->wire)) {
-		/* What nobody waited for any more, and whether the peer has hung up meanwhile. */
-		pthread_mutex_unlock(&l->lock);
-		ok = take_replies(l, &done);
-		pthread_mutex_lock(&l->lock);
-	}
+	ok = catch_up(l, &done);
 	for (;;) {
-		const struct entry *fresh, *oldest;
+		const struct lane_call *fresh, *oldest;
 		int64_t now = clock_mono_us(), until;
 
 		finish_all(&done);
@@ -289,6 +340,7 @@ lead(struct lane *l, struct entry *me)
 		pthread_mutex_lock(&l->lock);
 		unpoke(l);
 	}
+	me->waiting = false;
 	pass_on(l);
 }
 
@@ -308,62 +360,85 @@ poke(struct lane *l)
 
 /* Locked. Until done, or my turn to lead, or out of time. */
 static void
-follow(struct lane *l, struct entry *me)
+follow(struct lane *l, struct lane_call *me)
 {
 	struct timespec until = clock_timespec(me->deadline_us);
 
-	poke(l);
 	while (!me->done && !me->lead)
 		if (pthread_cond_timedwait(&me->turn, &l->lock, &until) == ETIMEDOUT)
 			break;
 }
 
-static struct entry *
-entry_new(char *cmd, size_t len, int64_t deadline_us)
+struct lane_call *
+lane_begin(struct lane *l, char *cmd, size_t len, unsigned skip, int64_t deadline_us)
 {
-	struct entry *e = calloc(1, sizeof *e);
+	struct lane_call *e = calloc(1, sizeof *e);
 
-	if (e == NULL)
+	if (e == NULL) {
+		redisFreeCommand(cmd);
 		return NULL;
+	}
 	e->cmd = cmd;
 	e->len = len;
+	e->skip = skip;
 	e->start_us = clock_mono_us();
 	e->deadline_us = deadline_us;
 	clock_cond_init(&e->turn);
+	pthread_mutex_lock(&l->lock);
+	queue_push(&l->pending, e);
+	if (l->leading)
+		poke(l);
+	pthread_mutex_unlock(&l->lock);
 	return e;
 }
 
-enum lane_result
-lane_call(struct lane *l, char *cmd, size_t len, int64_t deadline_us, redisReply **reply,
-    char why[WIRE_WHY_MAX])
+void
+lane_push(struct lane *l)
 {
-	struct entry *me = entry_new(cmd, len, deadline_us);
+	struct queue done;
+
+	queue_init(&done);
+	pthread_mutex_lock(&l->lock);
+	if (!l->leading && l->pending.head != NULL) {
+		l->leading = true;
+		if (!catch_up(l, &done))
+			hang_up(l, l->wire.why);
+		finish_all(&done);
+		pass_on(l);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* Locked. Out of time: whoever takes it off a list frees it. */
+static void
+give_up(struct lane *l, struct lane_call *me, char why[WIRE_WHY_MAX])
+{
+	snprintf(why, WIRE_WHY_MAX, "timeout after %lld ms",
+	    (long long)((me->deadline_us - me->start_us + 999) / 1000));
+	if (queue_remove(&l->pending, me))
+		entry_free(me);
+	else
+		me->abandoned = true;
+}
+
+enum lane_result
+lane_finish(struct lane *l, struct lane_call *me, redisReply **reply, char why[WIRE_WHY_MAX])
+{
 	enum lane_result result;
 
 	*reply = NULL;
-	if (me == NULL) {
-		redisFreeCommand(cmd);
-		snprintf(why, WIRE_WHY_MAX, "out of memory");
-		return LANE_FAILED;
-	}
 	pthread_mutex_lock(&l->lock);
-	queue_push(&l->pending, me);
-	if (l->leading)
+	me->waiting = true;
+	if (!me->done && l->leading)
 		follow(l, me);
-	else
+	else if (!me->done)
 		l->leading = me->lead = true;
 	if (me->lead)
 		lead(l, me);
 	if (!me->done) {
-		result = LANE_FAILED;
-		snprintf(why, WIRE_WHY_MAX, "timeout after %lld ms",
-		    (long long)((me->deadline_us - me->start_us + 999) / 1000));
-		if (queue_remove(&l->pending, me))
-			entry_free(me);
-		else
-			me->abandoned = true;
+		give_up(l, me, why);
 		pthread_mutex_unlock(&l->lock);
-		return result;
+		return LANE_FAILED;
 	}
 	pthread_mutex_unlock(&l->lock);
 	result = me->result;
@@ -398,7 +473,7 @@ lane_new(struct target *t, const struct redis_options *o)
 void
 lane_free(struct lane **l)
 {
-	struct entry *e;
+	struct lane_call *e;
 
 	if (*l == NULL)
 		return;

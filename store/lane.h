@@ -24,14 +24,26 @@ enum lane_result {
 /* t and o are borrowed. Does not connect. NULL: out of memory or descriptors. */
 struct lane *lane_new(struct target *t, const struct redis_options *o);
 
-/* Nobody may be in lane_call(). */
+/* Nobody may have a call under way. */
 void lane_free(struct lane **l);
 
+/* One command under way. */
+struct lane_call;
+
 /*
- * Sends cmd (from redisFormatCommandArgv(); freed here) and waits for its reply until
- * deadline_us (CLOCK_MONOTONIC). LANE_OK: *reply is the caller's. Else why tells what happened.
+ * Queues cmd (from redisFormatCommandArgv(); freed here), whose reply may be waited for until
+ * deadline_us (CLOCK_MONOTONIC). skip: so many replies come before the one that counts. To be met
+ * with lane_finish(). NULL: out of memory.
  */
-enum lane_result lane_call(struct lane *l, char *cmd, size_t len, int64_t deadline_us,
-    redisReply **reply, char why[WIRE_WHY_MAX]);
+struct lane_call *lane_begin(
+    struct lane *l, char *cmd, size_t len, unsigned skip, int64_t deadline_us);
+
+/* Sends what is queued as far as that goes without waiting, unless another thread is at it: for
+ * who has something else to do before lane_finish(). */
+void lane_push(struct lane *l);
+
+/* Waits. LANE_OK: *reply is the caller's. Else it is NULL, and why tells what happened. */
+enum lane_result lane_finish(
+    struct lane *l, struct lane_call *c, redisReply **reply, char why[WIRE_WHY_MAX]);
 
 #endif
