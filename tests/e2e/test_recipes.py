@@ -21,8 +21,8 @@ FILES = sorted(str(f.relative_to(TOP)) for f in TOP.rglob("*") if f.is_file())
 OPENDKIM = proc.ROOT / "opendkim"
 
 
-def recipe(name, **replace):
-    return mta.snippet(f"recipes/{name}", **replace)
+def recipe(file, **replace):
+    return mta.snippet(f"recipes/{file}", **replace)
 
 
 def conf(name, redis=None, socket=None, **more):
@@ -120,7 +120,7 @@ def test_submission(private, redis, auth, sources):
     port = proc.free_port()
     postfix = private([inbound.socket], auth=auth)
     add(postfix, master=recipe(
-        "submission/master.cf", name=(r"^submission inet n - y", f"127.0.0.1:{port} inet n - n"),
+        "submission/master.cf", service=(r"^submission inet n - y", f"127.0.0.1:{port} inet n - n"),
         socket=(r"unix:weir/submission\.sock", users.socket)))
     postfix.start()
     try:
@@ -137,9 +137,8 @@ def test_submission(private, redis, auth, sources):
             assert codes == [250] * 5 + [451] * 2
             assert client.quit() == 221
         assert users.log("limit=per-user") and not inbound.log("limit=per-user")
-        ctl = Ctl(redis.url, conf=users.conf)
         assert "per-user" in Ctl(conf=users.conf)("limit").out
-        assert "per-user" not in Ctl(conf=inbound.conf)("limit").out and ctl
+        assert "per-user" not in Ctl(conf=inbound.conf)("limit").out
     finally:
         inbound.stop()
         users.stop()
@@ -161,9 +160,10 @@ def test_postscreen(private, redis, sources):
         postfix.start()
         zombie, source = next(sources), next(sources)
         with mta.Client("127.0.0.1", port, source=zombie, greet=False) as client:
-            client.send("EHLO early.test", "MAIL FROM:<a@b.test>")
-            replies = [client.read() for _ in range(2)]
-            assert not any(r is not None and r.code == 250 for r in replies[-1:])
+            client.send("EHLO early.test")
+            client.read()
+            client.mail()
+            assert client.rcpt() == 550         # by postscreen itself
         for number in range(3):
             with mta.Client("127.0.0.1", port, source=source) as client:
                 code = client.greeting.code if client.greeting else 0
@@ -253,16 +253,16 @@ class Witness:
         self.server.server_close()
 
 
-def start_opendkim(directory):
+def start_opendkim():
     """A real one, with the recipe's file; the port it listens on, and the process."""
+    directory = proc.make_run_directory("dkim")     # it trusts no file below /tmp
     port, key = proc.free_port(), directory / "key"
     subprocess.run(["openssl", "genrsa", "-out", key, "1024"], check=True, capture_output=True)
     key.chmod(0o600)
     (directory / "opendkim.conf").write_text(recipe(
         "chain/opendkim.conf", port=(r"inet:8891@", f"inet:{port}@"),
         key=(r"/etc/dkimkeys/mail\.private", str(key)),
-        domain=(r"(?<=Domain          )example\.org", "client.test"))
-        + "TestDNSData /dev/null\n".replace("TestDNSData /dev/null\n", ""))
+        domain=(r"(?<=Domain          )example\.org", "client.test")))
     tree = proc.need(OPENDKIM)
     dkim = proc.Process([f"{tree}/usr/sbin/opendkim", "-f", "-x", directory / "opendkim.conf"],
                         env={"LD_LIBRARY_PATH": f"{tree}/usr/lib/x86_64-linux-gnu:{tree}/usr/lib"})
@@ -271,12 +271,12 @@ def start_opendkim(directory):
     return port, dkim
 
 
-def test_chain(private, redis, sources, tmp_path):
+def test_chain(private, redis, sources):
     """weir first: whom it refuses the others never see. Mail that it lets in goes through a
     real opendkim, and what that adds the last one sees."""
     weir = Weir('limit connections { rate = "2/1h" }', redis=redis).start()
     witness = Witness()
-    port, dkim = start_opendkim(tmp_path)
+    port, dkim = start_opendkim()
     postfix = private(options={"smtpd_milter_maps": "",
                                "milter_connect_macros": "j {daemon_name} v"})
     text = recipe("chain/main.cf", socket=(r"unix:weir/milter\.sock", weir.socket))
@@ -297,7 +297,7 @@ def test_chain(private, redis, sources, tmp_path):
         assert witness.clients.count(source) == 2
         assert "DKIM-Signature" in witness.headers, witness.headers
     finally:
-        dkim.stop()
+        dkim.kill()
         witness.stop()
         weir.stop()
 
@@ -308,7 +308,7 @@ def test_postgrey(redis, sources):
     ctl = Ctl(conf=weir.conf)
     try:
         done = ctl("import", "postgrey-clients", str(TOP / "postgrey/whitelist_clients"))
-        assert "regular" not in done.out
+        assert "imported: 4" in done.out and "regular" not in done.out, done
         ctl("import", "postgrey-recipients", str(TOP / "postgrey/whitelist_recipients"))
 
         def asked(address, recipient="u@example.org", name=None):
@@ -320,6 +320,7 @@ def test_postgrey(redis, sources):
         assert asked("203.0.113.1") == "451 4.2.0"
         assert asked("192.0.2.25") == asked("198.51.100.77") == ""
         assert asked("203.0.113.2", name="mx.partner.example") == ""
+        assert asked("203.0.113.5", name="mail7.lists.example") == ""
         assert asked("203.0.113.3", recipient="sales@example.org") == ""
         assert asked("203.0.113.4", recipient="other@example.org") == "451 4.2.0"
     finally:
@@ -344,10 +345,8 @@ def test_rspamd_ratelimit(redis):
         assert codes == [""] * 5 + ["451"]      # the address is limited as well
         rates = re.findall(r'burst = (\d+); rate = "(\d+) / 1h"',
                            recipe("rspamd-ratelimit/ratelimit.conf"))
-        assert rates == re.findall(r'rate = "(\d+)/1h"  burst = (\d+)', conf(
-            "rspamd-ratelimit/weir.conf")) or sorted(rates) == sorted(
-                (b, r) for r, b in re.findall(r'rate = "(\d+)/1h"  burst = (\d+)', conf(
-                    "rspamd-ratelimit/weir.conf")))
+        assert rates == [(burst, rate) for rate, burst in re.findall(
+            r'rate = "(\d+)/1h"  burst = (\d+)', recipe("rspamd-ratelimit/weir.conf"))]
     finally:
         weir.stop()
 
