@@ -200,12 +200,11 @@ run_checks(struct doctor *d, json_t *result)
 int
 cmd_doctor(struct ctl *c, int argc, char **argv)
 {
-	struct doctor d = {
-	    .c = c, .to = "postmaster", .findings = json_array(), .smtp = json_array()};
+	struct doctor d = {.c = c, .to = "postmaster"};
 	static struct postfix p;
 	static struct sendmail s;
 	const char *kind = NULL, *dir = NULL;
-	json_t *result = json_object();
+	json_t *result;
 	bool good;
 
 	for (int i = 1; i < argc; i++) {
@@ -229,6 +228,9 @@ cmd_doctor(struct ctl *c, int argc, char **argv)
 	}
 	if (dir != NULL && strlen(dir) >= MTA_PATH_MAX)
 		ctl_die(CTL_USAGE, "-C: too long for a directory");
+	d.findings = json_array();
+	d.smtp = json_array();
+	result = json_object();
 	read_mta(&d, kind, dir, &p, &s);
 	if (c->conf.use_redis)
 		d.redis = ctl_redis_open(c, d.redis_trouble, sizeof d.redis_trouble);

@@ -365,6 +365,17 @@ def test_redis_rights(case, machine):
     machine.redis.cmd("ACL", "DELUSER", "poor")
 
 
+@pytest.mark.parametrize("user", ["weir-milter", "weirctl"])
+def test_redis_users(case, new_redis, user):
+    """Those of etc/redis-acl.conf have all the rights there need be; INFO is not among them."""
+    file = proc.SOURCE / "etc/redis-acl.conf"
+    word = re.search(rf"(?m)^user {user} on >(\S+)", file.read_text())[1]
+    redis = new_redis(config=[*GOOD_REDIS, f"include {file}"])
+    case.edit("weir.conf", r"redis://[^\"]*", f"redis://{user}:{word}@{redis.host}:{redis.port}/0")
+    wrong, report = case.doctor()
+    assert not wrong and [f["check"] for f in report["findings"]] == ["redis-version"]
+
+
 class Between(socketserver.ThreadingTCPServer):
     """In front of Redis: answers some commands itself, and may take its time."""
 
