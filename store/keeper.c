@@ -180,7 +180,7 @@ walk_record(struct walk *w, const char *key, const char *member)
 		w->replies++;
 		return send_words(w->k, 3, rem);
 	}
-	snprintf(life, sizeof life, "%" PRId64, LEASE_TTL_US / USEC_PER_MSEC);
+	snprintf(life, sizeof life, "%" PRId64, OPEN_LIFE_US / USEC_PER_MSEC);
 	w->replies += 2;
 	return send_words(w->k, 4, add) && send_words(w->k, 3, expire);
 }

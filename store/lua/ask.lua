@@ -57,6 +57,8 @@ local QUOTA_PARTS, QUOTA_CHUNKS = 20, 42
 local BAD_MIN, BAD_SHARE, COUNT_MAX, DAY = 5000000, 4, 1000000000000, 86400000000
 -- whom a shadow limit would have refused is asked about later than within the hour
 local SHADOW_LIFE = 86400000
+-- OPEN_LIFE_US in include/weir/redis.h, in milliseconds
+local OPEN_LIFE = '86400000'
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
@@ -433,7 +435,7 @@ for i = 1, nhits do
 	elseif charged and room and member ~= '' then
 		-- in the set of a shadow limit too: it is the count of what is open
 		call('ZADD', KEYS[hit.open], format('%.0f', now + lease_us), member)
-		call('PEXPIRE', KEYS[hit.open], format('%.0f', lease_us / 1000))
+		call('PEXPIRE', KEYS[hit.open], OPEN_LIFE)
 		-- last: Redis checks its memory only before the first write of a script
 		call('ZREMRANGEBYSCORE', KEYS[hit.open], '-inf', stamp)
 	end
