@@ -32,7 +32,11 @@ struct redis_options {
 	char password[REDIS_SECRET_MAX + 1];
 	char prefix[REDIS_PREFIX_MAX + 1]; /* printable, no braces, blanks or glob characters */
 	int64_t timeout_us;
+	unsigned advise; /* ADVISE_*: say once what is dangerous about its settings; 0 = nothing */
 };
+
+#define ADVISE_MEMORY 1u /* its bound, and what it forgets */
+#define ADVISE_SAVING 2u /* it keeps what was learnt in weeks */
 
 /* "redis://[user:password@]host[:port][/db]" or "unix:/path[?db=N]"; other fields untouched
  * (start from redis_options_defaults()). err never repeats a password. */

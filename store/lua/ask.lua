@@ -300,7 +300,7 @@ end
 
 -- Each hit by itself.
 local shed = trust and trust.known_only and not known
-local fits, room, refusal, overran = blocked == 0 and not shed, false, nil, false
+local fits, room, refusal, overran, own = blocked == 0 and not shed, false, nil, false, false
 for i = 1, nhits do
 	local hit = hits[i]
 	local skipped = hit.whom == STRANGERS and known or hit.whom == FOR_KNOWN and not known
@@ -337,6 +337,7 @@ for i = 1, nhits do
 	if hit.over and hit.enforced and hit.mode ~= NOTE then
 		fits, refusal = false, refusal or hit.name
 		overran = overran or hit.open == 0
+		own = own or hit.record == total
 	end
 	if hit.open ~= 0 and not hit.over then
 		room = true
@@ -514,7 +515,11 @@ if wrote_key and charged then
 	call('SET', wrote_key, stamp, 'PX', format('%.0f', math.ceil(wrote_us / 1000)))
 end
 
-do
+-- An address that was never let in, and is refused by a limit of its network or because its pool
+-- is blocked, is not written down: or a range of addresses fills Redis while it is refused.
+local unseen = not (fits or own or rejected) and #total.set == 0 and
+	not number(total.got[totals + 1])
+if not unseen then
 	local got = total.got
 	local count = charged and 'ok' or 'refused'
 	local before = number(got[totals + (charged and 2 or 3)]) or 0
