@@ -324,7 +324,7 @@ def test_reload_keeps_the_hour(shown, redis):
               "the page goes on")
 
 
-@pytest.mark.parametrize("clients", [int(os.environ.get("WEIR_PAGE_CLIENTS", "20000"))])
+@pytest.mark.parametrize("clients", [int(os.environ.get("WEIR_PAGE_CLIENTS", "6000"))])
 def test_many_clients(shown, clients, capsys):
     """Size and time do not grow with them, and who floods is still found."""
     weir, page, view = shown("limit sessions { enabled = false }\n"
