@@ -60,7 +60,7 @@ roll(uint64_t below)
 
 	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
 	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return (z ^ z >> 31) % below;
+	return below > 0 ? (z ^ z >> 31) % below : 0;
 }
 
 /* --- what was recorded ----------------------------------------------------------------------- */
@@ -241,6 +241,26 @@ mutate(struct session *s)
 	}
 }
 
+/* Comes from somewhere else, or the limits would end most sessions where they begin. */
+static void
+move_client(struct session *s)
+{
+	char text[32];
+
+	for (unsigned i = 0; i < s->n; i++) {
+		struct packet *p = &s->packet[i];
+		uint8_t *at = p->data[0] == 'C' ? memchr(p->data, '\0', p->len) : NULL;
+
+		/* name, NUL, '4', port, address, NUL */
+		if (at == NULL || (size_t)(at - p->data) + 4 >= p->len)
+			continue;
+		snprintf(text, sizeof text, "10.%u.%u.%u", (unsigned)roll(256), (unsigned)roll(256),
+		    (unsigned)roll(256));
+		resize(p, (size_t)(at - p->data) + 4, p->len - (size_t)(at - p->data) - 5, text,
+		    strlen(text));
+	}
+}
+
 static size_t
 stream_of(const struct session *s, uint8_t *out)
 {
@@ -404,6 +424,8 @@ session(const char *path, uint64_t seed, unsigned long number)
 		clear(&s);
 		for (unsigned i = 0; i < from->n; i++)
 			add_packet(&s, i, from->packet[i].data, from->packet[i].len);
+		if (roll(8) > 0)
+			move_client(&s);
 		for (uint64_t n = roll(6); n > 0 && s.n > 0; n--)
 			mutate(&s);
 		size = stream_of(&s, stream);
