@@ -47,17 +47,23 @@ static unsigned maxmemory = 4, zone_mb = 1;
 static unsigned bots_per_s = 1000;
 static atomic_ullong next_bot, done, charged, refused, silent;
 static atomic_bool stop;
+static _Atomic int64_t midst_us = T0; /* how far those in the midst are */
 
+/* "RssAnon": weir's own memory; "RssShmem": what of the zone, a mapping of fixed size, was touched. */
 static long
-resident_kb(void)
+resident_kb(const char *kind)
 {
-	long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
+	char line[128];
+	long kb = -1;
+	FILE *f = fopen("/proc/self/status", "r");
 
 	assert_non_null(f);
-	assert_int_equal(fscanf(f, "%*d %ld", &pages), 1);
+	while (fgets(line, sizeof line, f) != NULL)
+		if (strncmp(line, kind, strlen(kind)) == 0)
+			kb = strtol(line + strlen(kind) + 1, NULL, 10);
 	fclose(f);
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
+	assert_true(kb >= 0);
+	return kb;
 }
 
 static long long
@@ -132,6 +138,9 @@ bots(void *arg)
 		struct request q;
 		struct answer out;
 
+		/* they keep in step, however busy the machine is */
+		while (now() > atomic_load(&midst_us) + 2 * TICK_US)
+			usleep(200);
 		plan(&a, &q);
 		if (store_ask(bench.store, &q, now(), &out) != STORE_OK ||
 		    out.source == ANSWER_ZONE)
@@ -159,10 +168,10 @@ comes(unsigned n, int64_t at)
 	struct answer out, right;
 
 	plan(&a, &q);
+	/* connections alone: Redis hears of a session's end a moment of real time later */
+	q.nhits = 1;
 	assert_int_equal(store_ask(bench.store, &q, at, &out), STORE_OK);
 	assert_int_equal(store_ask(oracle.store, &q, at, &right), STORE_OK);
-	store_release(bench.store, out.lease);
-	store_release(oracle.store, right.lease);
 	seen.asked++;
 	seen.refused += !out.charged;
 	seen.silent += out.source == ANSWER_ZONE;
@@ -207,6 +216,7 @@ midst(long *rss_early, long *rss_late, long long *most)
 				if ((tick + i) % 10 == 0)
 					(void)comes(100 + i, at);
 		at += TICK_US;
+		atomic_store(&midst_us, at);
 		if (mono_us() - looked < 100 * USEC_PER_MSEC)
 			continue;
 		looked = mono_us();
@@ -217,9 +227,9 @@ midst(long *rss_early, long *rss_late, long long *most)
 		if (used > *most)
 			*most = used;
 		if (*rss_early == 0 && atomic_load(&done) > all / 4)
-			*rss_early = resident_kb();
+			*rss_early = resident_kb("RssAnon");
 		if (atomic_load(&done) > all / 4)
-			*rss_late = resident_kb();
+			*rss_late = resident_kb("RssAnon");
 	}
 }
 
@@ -288,7 +298,7 @@ flood(void **state)
 	for (unsigned i = 0; i < HELD; i++)
 		assert_true((held[i] = holds()) != 0);
 	assert_true(holds() == 0);
-	before = resident_kb();
+	before = resident_kb("RssAnon");
 	start = mono_us();
 	for (unsigned i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, bots, NULL), 0);
@@ -299,17 +309,20 @@ flood(void **state)
 	known = pools_known();
 	print_message(
 	    "%llu IPv6 in a /32, %llu IPv4: %.0f s, %llu let in, %llu refused, %llu without "
-	    "Redis\n"
-	    "Redis: maxmemory %u MB, used at most %lld KB, resident %lld KB, %lld keys "
-	    "evicted, %lld left; %u of %u pools known\n"
-	    "weir: zone %u MB, resident %ld KB before, %ld KB at a quarter, %ld KB at the "
-	    "end\n"
-	    "in their midst: %llu questions, %llu refused, %llu answered otherwise than "
-	    "alone; steady ones refused %llu times; the 21st session let in %llu times\n",
+	    "Redis\n",
 	    nv6, nv4, (double)(mono_us() - start) / 1e6, (unsigned long long)charged,
-	    (unsigned long long)refused, (unsigned long long)silent, maxmemory, most / 1024,
+	    (unsigned long long)refused, (unsigned long long)silent);
+	print_message("Redis: maxmemory %u MB, used at most %lld bytes (%+lld), resident %lld KB, "
+		      "%lld keys evicted, %lld left; %u of %u pools known\n",
+	    maxmemory, most, most - ((long long)maxmemory << 20),
 	    redis_info("memory", "used_memory_rss") / 1024, evicted,
-	    redis_fixture_integer(&server, "DBSIZE"), known, POOLS, zone_mb, before, early, late,
+	    redis_fixture_integer(&server, "DBSIZE"), known, POOLS);
+	print_message(
+	    "weir: own memory %ld KB before, %ld KB at a quarter, %ld KB at the end; of the "
+	    "zone of %u MB and its leases %ld KB\n",
+	    before, early, late, zone_mb, resident_kb("RssShmem"));
+	print_message("in their midst: %llu questions, %llu refused, %llu answered otherwise than "
+		      "alone; steady ones refused %llu times; the 21st session let in %llu times\n",
 	    seen.asked, seen.refused, seen.wrong, seen.steady_refused, seen.held_let_in);
 
 	/* it was a flood at all */
@@ -321,8 +334,9 @@ flood(void **state)
 	/* Redis was there, with room for weir's own connections above what it may keep */
 	assert_int_equal(silent + seen.silent, 0);
 	assert_int_equal(bench.notices.n, 0);
-	assert_true(most <= (long long)maxmemory << 20);
-	assert_true(late - early < 1024 + 256 * THREADS);
+	/* it makes room before a command, not after */
+	assert_true(most <= ((long long)maxmemory << 20) + 16384);
+	assert_true(late - early < 1024);
 	assert_int_equal(seen.wrong, 0);
 	assert_int_equal(seen.steady_refused, 0);
 	assert_int_equal(seen.held_let_in, 0);

@@ -68,6 +68,7 @@ static struct setting {
 	struct snapshots *snapshots;
 } * settings[256];
 
+static psl_ctx_t *psl;
 static struct worker worker;
 
 static struct setting *
@@ -79,7 +80,9 @@ make_setting(uint8_t how)
 
 	memset(s, 0, sizeof *s);
 	ruleset_defaults(r);
-	r->psl = psl_latest(NULL);
+	if (psl == NULL)
+		psl = psl_latest(NULL);
+	r->psl = psl;
 	r->observe = (how & 1) != 0;
 	r->refuse_at_helo = (how & 2) != 0;
 	r->greylist.enabled = (how & 4) != 0;
