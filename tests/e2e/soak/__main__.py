@@ -31,7 +31,7 @@ limit strangers { count = messages per = network for = strangers rate = "60/1h" 
 limit submission { count = recipients per = user quota = "2000/1d" action = defer }
 limit volume { count = bytes quota = "2G/1d" ladder = "/56*4 /48*16" action = log }
 greylist { enabled = true delay = 2s correspondents = true }
-load { sessions = "60 30" redis-latency = "100ms 20ms" }
+load { sessions = "60 30" }
 """
 PLOT = proc.SOURCE / "tests/bench/soak.gp"
 
