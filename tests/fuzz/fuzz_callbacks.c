@@ -114,7 +114,7 @@ open_worker(uint8_t how)
 	CHECK(worker.zone != NULL);
 	worker.store = zone_store_open(worker.zone, 0);
 	CHECK(worker.store != NULL);
-	CHECK(engine_run(&worker, 0));
+	CHECK(engine_libmilter.run(&worker, 0));
 }
 
 static void
