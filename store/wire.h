@@ -20,6 +20,7 @@
 #include <stddef.h>
 
 #include "target.h"
+#include "tls.h"
 
 #define WIRE_ELEMENTS_MAX \
 	(2 * (OVERLAY_LIMITS_MAX + OVERRIDES_MAX + LISTED_MAX + OVERLAY_DRAIN_MAX) + 64)
@@ -29,6 +30,8 @@
 struct wire {
 	int fd; /* -1: closed */
 	bool connecting;
+	uint64_t place; /* target_place() when it was opened */
+	struct tls_wire *tls; /* NULL: without */
 	unsigned addr, naddrs; /* addrs[addr] is in use; the rest are tried in turn */
 	struct target_addr addrs[TARGET_ADDRS_MAX];
 	redisReader *reader;

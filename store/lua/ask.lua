@@ -1,20 +1,27 @@
 -- ask.lua - check and charge: one request, one atomic step.
 --
--- KEYS  1                 PREFIX:generation
---       2 .. 1+R          the R records (hashes), each PREFIX:KIND:RECORDKEY
+-- KEYS  1                 PREFIX:generation; missing in a Cluster, where it is in another slot
+--       then R            the records (hashes), each PREFIX:KIND:RECORDKEY
 --       then              the sets of leases, PREFIX:open:KIND:RECORDKEY, one a record that a
 --                         sessions hit points to
 --       then, if asked    the greylist triplet, PREFIX:grey:GREYKEY
 --                         the sender as a correspondent, PREFIX:wrote:{MAILBOX}
 --                         the mailbox that a local user writes to, the same
--- ARGV  1                 the generation that the request was planned with
+-- ARGV  1                 the generation that the request was planned with; "": it is not in KEYS,
+--                         and this is a part of a request whose other records are elsewhere
 --       2                 now in microseconds; 0 = Redis' own clock
 --       3, 4              lease member ("" = do not add one), its life in microseconds
---       5                 record that keeps the totals (1..R)
+--       5                 record that keeps the totals (1..R); 0 = it is elsewhere
 --       6, 7, 8           R, H; 1 = only look: whatever the generation, nothing is written
 --       9                 1 = the MTA refused a recipient: that is counted, not ok or refused
---       10, 11            1 = there is a question about the pool, about the greylist
+--       10                1 = there is a question about the pool; the answer of another part is:
+--                         2 = known, 3 = a stranger
+--       11                1 = there is a question about the greylist
 --       12                a local user writes: remember the mailbox so long (us), 0 = nobody
+--       13                what the other parts say: 0 = nothing yet, 1 = refused, 2 = held back by
+--                         greylisting; 3, 4, 5 = undo: this part was charged, and the whole is
+--                         refused, refused by a rate or quota, held back
+--       14                undo: the limit that refused, "" = none
 --       then R            record's life in milliseconds; a pool's is longer as it needs be
 --       then H times 11   record (1..R); index in KEYS of the set of leases, 0 = bucket or
 --                         quota; limit's name; 1 = enforced, 0 = action=log; cost;
@@ -29,7 +36,8 @@
 --                         1 = only a known one is wanted: of another nothing is charged or kept
 --       then 8, greylist  the pool's record; delay, window, keep in microseconds; 1 = who is
 --                         held back is not (mode observe), so all is charged; embargo: so many
---                         new triplets (0 = any) in so long (us); 1 = ask for a correspondent
+--                         new triplets (0 = any) in so long (us); 1 = ask for a correspondent,
+--                         2 = another part says that he is one
 -- Returns {1, generation}: another generation is in force; nothing was written.
 --         {0, now, charged, grey, grey_wait, known, blocked,
 --             used of hit 1, wait of hit 1, ... used and wait of hit H}
@@ -60,12 +68,14 @@ local SHADOW_LIFE = 86400000
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
-local peek = ARGV[8] == '1'
-local generation = pcall('GET', KEYS[1])
-generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
-generation = string.sub(generation, 1, 24)
-if generation ~= ARGV[1] and not peek then
-	return {1, generation}
+local peek, part = ARGV[8] == '1', ARGV[1] == ''
+if not part then
+	local generation = pcall('GET', KEYS[1])
+	generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
+	generation = string.sub(generation, 1, 24)
+	if generation ~= ARGV[1] and not peek then
+		return {1, generation}
+	end
 end
 
 local now = tonumber(ARGV[2])
@@ -203,11 +213,12 @@ end
 -- What is to be read, gathered by record, so that each is read once.
 local member, lease_us, total = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local nrecords, nhits, rejected = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[9] == '1'
-local wrote_us = tonumber(ARGV[12])
-local at = 13
+local wrote_us, elsewhere = tonumber(ARGV[12]), tonumber(ARGV[13])
+local undo = elsewhere >= 3
+local at, before_records = 15, part and 0 or 1
 local records, hits = {}, {}
 for i = 1, nrecords do
-	records[i] = {key = KEYS[1 + i], ttl = tonumber(ARGV[at]), want = {}, set = {}}
+	records[i] = {key = KEYS[before_records + i], ttl = tonumber(ARGV[at]), want = {}, set = {}}
 	at = at + 1
 end
 local function want(record, field)
@@ -244,6 +255,7 @@ if ARGV[10] == '1' then
 	at = at + 8
 end
 local pool, grey_key, delay, window, keep, observed, embargo, embargo_us, correspondent
+local told_correspondent = false
 local wrote_key = wrote_us > 0 and KEYS[#KEYS]
 if ARGV[11] == '1' then
 	pool = records[tonumber(ARGV[at])]
@@ -254,12 +266,15 @@ if ARGV[11] == '1' then
 	if ARGV[at + 7] == '1' then
 		correspondent, last = KEYS[last], last - 1
 	end
+	told_correspondent = ARGV[at + 7] == '2'
 	grey_key = KEYS[last]
 	pool.known = want(pool, 'known')
 	want(pool, 'triplets')
 	want(pool, 'held')
 end
-total = records[total]
+-- without the record of the totals a shadow is noted where it was counted
+local counts = total > 0
+total = records[counts and total or 1]
 local totals = #total.want
 want(total, 'first')
 want(total, 'ok')
@@ -281,7 +296,7 @@ for i = 1, nrecords do
 	end
 end
 
-local known, passed, blocked = true, nil, 0
+local known, passed, blocked = ARGV[10] ~= '3', nil, 0
 if trust then
 	local got, slot = trust.record.got, trust.slot
 	local t = trust_read(got[slot + 1], trust.messages, trust.keep)
@@ -298,7 +313,7 @@ end
 
 -- Each hit by itself.
 local shed = trust and trust.known_only and not known
-local fits, room, refusal, overran = blocked == 0 and not shed, false, nil, false
+local fits, room, refusal, overran = blocked == 0 and not shed and elsewhere ~= 1, false, nil, false
 for i = 1, nhits do
 	local hit = hits[i]
 	local skipped = hit.whom == STRANGERS and known or hit.whom == FOR_KNOWN and not known
@@ -375,6 +390,8 @@ if pool then
 			if since and now - since < keep then
 				grey, grey_wait, repaired = CORRESPONDENT, 0, false
 			end
+		elseif grey ~= PASSED and told_correspondent then
+			grey, grey_wait, repaired = CORRESPONDENT, 0, false
 		end
 		if grey == NEW and embargo > 0 then
 			triplets = drained(pool.got[pool.known + 1], embargo, embargo_us) + 1000000
@@ -386,7 +403,7 @@ if pool then
 end
 -- a retry inside the delay costs nothing, not even a limit that only logs
 local holds = grey == NEW or grey == EARLY or grey == EMBARGO
-local held = holds and not observed
+local held = holds and not observed or elsewhere == 2
 local charged = fits and not held
 
 local answer = {0, now, charged and 1 or 0, grey, grey_wait, known and 1 or 0, blocked}
@@ -404,6 +421,61 @@ end
 local function put(record, field, value)
 	record.set[#record.set + 1] = field
 	record.set[#record.set + 1] = value
+end
+
+local function write_records()
+	for i = 1, nrecords do
+		local r = records[i]
+		if #r.set > 0 then
+			call('HSET', r.key, unpack(r.set))
+			-- never sooner than for what stands there: a limit counted per pool needs an hour,
+			-- that the pool is known a month
+			if call('PTTL', r.key) < r.ttl then
+				call('PEXPIRE', r.key, format('%.0f', r.ttl))
+			end
+		end
+	end
+end
+
+-- As if the whole had been refused, or held back, in one step. A pass of greylisting stays (who
+-- waited has waited), and so does what is charged whatever the rest.
+if undo then
+	for i = 1, nhits do
+		local hit = hits[i]
+		local shared = hit.enforced and hit.most == 0 or elsewhere == 5
+		if hit.open == 0 and hit.mode == CHARGE and shared and not hit.skipped then
+			if hit.quota then
+				local left = hit.cost
+				for k = #hit.quota, 1, -1 do
+					local gone = math.min(left, hit.quota[k][2])
+					hit.quota[k][2], left = hit.quota[k][2] - gone, left - gone
+				end
+				put(hit.record, hit.field, quota_text(hit.quota))
+			else
+				put(hit.record, hit.field,
+					format('%.0f ', math.max(0, hit.level - hit.cost * 1000000)) .. stamp)
+			end
+		end
+	end
+	if trust and trust.event == MESSAGE then
+		local t = trust.now
+		t.good, t.credit = math.max(0, t.good - 1000000), math.max(0, t.credit - 1000000)
+		if elsewhere == 4 then
+			t.bad = t.bad + 1000000
+			t.credit = turned(t) and 0 or t.credit
+		end
+		put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
+			stamp .. format(' %.0f', t.earned))
+	end
+	if counts and not rejected then
+		put(total, 'ok', format('%.0f', math.max(0, (number(total.got[totals + 2]) or 0) - 1)))
+		put(total, 'refused', format('%.0f', (number(total.got[totals + 3]) or 0) + 1))
+		if ARGV[14] ~= '' then
+			put(total, 'refusal', ARGV[14] .. ' ' .. stamp)
+		end
+	end
+	write_records()
+	return answer
 end
 
 for i = 1, nhits do
@@ -512,7 +584,7 @@ if wrote_key and charged then
 	call('SET', wrote_key, stamp, 'PX', format('%.0f', math.ceil(wrote_us / 1000)))
 end
 
-do
+if counts then
 	local got = total.got
 	local count = charged and 'ok' or 'refused'
 	local before = number(got[totals + (charged and 2 or 3)]) or 0
@@ -528,16 +600,6 @@ do
 		put(total, 'refusal', refusal .. ' ' .. stamp)
 	end
 end
-for i = 1, nrecords do
-	local r = records[i]
-	if #r.set > 0 then
-		call('HSET', r.key, unpack(r.set))
-		-- never sooner than for what stands there: a limit counted per pool needs an hour, that
-		-- the pool is known a month
-		if call('PTTL', r.key) < r.ttl then
-			call('PEXPIRE', r.key, format('%.0f', r.ttl))
-		end
-	end
-end
+write_records()
 
 return answer
