@@ -253,7 +253,10 @@ ask_part_command(const struct site *s, const struct ask_names *n, bool text,
 	arg_number(&a, at.nhits);
 	arg_number(&a, q->peek);
 	arg_number(&a, q->rejected);
-	arg_number(&a, pool ? 1 : p->told == ASK_TOLD_NOT ? 0 : 1 + p->told);
+	if (pool)
+		arg_number(&a, p->later ? 4 : 1);
+	else
+		arg_number(&a, p->told == ASK_TOLD_NOT ? 0 : 1 + p->told);
 	arg_number(&a, asks_grey(q, p));
 	arg_number(&a, p->whole ? q->wrote_us : 0);
 	arg_number(&a, p->elsewhere);

@@ -5,7 +5,7 @@
  * Each part checks and charges what is its own, so exactly the limit gets in, whatever goes on
  * elsewhere. When one part refuses, or greylisting holds back, what the others have charged is
  * taken back at once, without anybody waiting for it. Until that has arrived they count one too
- * many; if it gets lost, until it drains.
+ * many; if it gets lost, until it drains. What a pool earns is told it then, too.
  *
  * Parts are asked at once. Only where a limit for strangers or known clients lies in another slot
  * than the pool is the pool asked first.
@@ -85,6 +85,8 @@ question_split(struct question *x)
 		part_of(x, slot_of(key, len))->ask.records |= UINT32_C(1) << i;
 	}
 	pool = pool_part(x);
+	for (unsigned i = 0; x->nparts > 1 && i < x->nparts; i++)
+		x->parts[i].ask.later = true;
 	for (unsigned i = 0; pool_comes_first(q, pool) && i < x->nparts; i++)
 		if (&x->parts[i] != pool)
 			x->parts[i].state = PART_WAITS;
@@ -189,20 +191,40 @@ question_merge(struct question *x)
 	x->after = x->request->peek ? QUESTION_PARTS_MAX + 1 : 0;
 }
 
-/* Part i, if it has to be taken back. */
+/* What the part has to be told now that all is known; false: nothing. */
+static bool
+last_word(
+    const struct question *x, const struct question_part *p, bool overran, enum ask_elsewhere *out)
+{
+	const struct pool_question *pool = &x->request->pool;
+	bool charged = x->answer->charged;
+	bool earns = p->ask.later && pool->asked && ask_part_has(&p->ask, pool->record);
+
+	if (!charged && p->charged) {
+		if (is_held(x))
+			*out = overran ? ASK_UNDO_HELD_OVERRAN : ASK_UNDO_HELD;
+		else
+			*out = overran ? ASK_UNDO_OVERRAN : ASK_UNDO_REFUSED;
+		return true;
+	}
+	*out = charged ? ASK_SETTLE_CHARGED : overran ? ASK_SETTLE_OVERRAN : ASK_SETTLE_REFUSED;
+	/* of a stranger that a busy host has no time for nothing is kept */
+	if (!earns || (pool->known_only && !x->answer->known))
+		return false;
+	return overran || pool->event == TRUST_REJECTED ||
+	    (charged && pool->event == TRUST_MESSAGE);
+}
+
 static char *
-undo_command(struct question *x, struct question_part *p, size_t *len)
+last_command(struct question *x, struct question_part *p, size_t *len)
 {
 	const struct desk *d = x->desk;
 	const struct hit *hit;
 	bool overran;
 
-	if (x->answer->charged || !p->charged)
-		return NULL;
 	hit = refusing_hit(x->request, x->answer, &overran);
-	p->ask.elsewhere = is_held(x) ? ASK_UNDO_HELD
-	    : overran		      ? ASK_UNDO_OVERRAN
-				      : ASK_UNDO_REFUSED;
+	if (!last_word(x, p, overran, &p->ask.elsewhere))
+		return NULL;
 	p->ask.refusal = hit != NULL ? hit->limit->name : "";
 	return ask_part_command(&d->site, &d->names, false, x->request, &p->ask, x->now_us, 0, len);
 }
@@ -219,7 +241,7 @@ question_after(struct question *x, struct question_send *out)
 
 		out->node = p->node;
 		if (p->ask.records != 0)
-			out->cmd = undo_command(x, p, &out->len);
+			out->cmd = last_command(x, p, &out->len);
 		if (out->cmd != NULL)
 			return true;
 	}

@@ -221,7 +221,7 @@ scout_thread(void *arg)
 		pthread_cond_signal(&s->looked);
 		pthread_mutex_unlock(&s->lock);
 		doze(s, now + LOOK_REST_US);
-		if (!atomic_load(&s->woken))
+		if (!atomic_load(&s->woken) && !atomic_load(&s->stop))
 			doze(s, now + (ok && !wrong ? LOOK_EVERY_US : LOOK_AGAIN_US));
 	}
 	wire_close(&s->wire);

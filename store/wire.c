@@ -21,14 +21,26 @@
 
 static pthread_once_t flat_once = PTHREAD_ONCE_INIT;
 static redisReplyObjectFunctions flat_fn;
-static void *(*any_array)(const redisReadTask *, int);
+#if HIREDIS_MAJOR >= 1
+typedef size_t element_count;
+#else
+typedef int element_count;
+#endif
+static void *(*any_array)(const redisReadTask *, element_count);
 
 /* "*1000000000" would make hiredis allocate, and later walk, so many pointers. */
 static void *
-flat_array(const redisReadTask *task, int elements)
+flat_array(const redisReadTask *task, element_count elements)
 {
-	if (task->parent != NULL || elements > WIRE_ELEMENTS_MAX)
+	struct wire *w = task->privdata;
+
+	if (task->parent != NULL && !(w->nested && task->parent->parent == NULL))
 		return NULL;
+	if (task->parent == NULL)
+		w->elements = 0;
+	if ((size_t)elements > WIRE_ELEMENTS_MAX - w->elements)
+		return NULL;
+	w->elements += (size_t)elements;
 	return any_array(task, elements);
 }
 
@@ -172,6 +184,8 @@ wire_open(struct wire *w, struct target *t, const struct redis_options *o)
 	pthread_once(&flat_once, flat_init);
 	if (any_array != NULL)
 		w->reader = redisReaderCreateWithFunctions(&flat_fn);
+	if (w->reader != NULL)
+		w->reader->privdata = w;
 	if (w->reader == NULL || !greetings(w, o))
 		return broken(w, "", "out of memory");
 	if (o->tls.on && !target_tls(t, &w->tls))

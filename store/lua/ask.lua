@@ -14,13 +14,16 @@
 --       5                 record that keeps the totals (1..R); 0 = it is elsewhere
 --       6, 7, 8           R, H; 1 = only look: whatever the generation, nothing is written
 --       9                 1 = the MTA refused a recipient: that is counted, not ok or refused
---       10                1 = there is a question about the pool; the answer of another part is:
+--       10                1 = there is a question about the pool; 4 = the same, and what it earns is
+--                         told when all parts have answered; else what another part says of it:
 --                         2 = known, 3 = a stranger
 --       11                1 = there is a question about the greylist
 --       12                a local user writes: remember the mailbox so long (us), 0 = nobody
 --       13                what the other parts say: 0 = nothing yet, 1 = refused, 2 = held back by
---                         greylisting; 3, 4, 5 = undo: this part was charged, and the whole is
---                         refused, refused by a rate or quota, held back
+--                         greylisting; afterwards: 3, 4, 5, 9 = undo: this part was charged, and
+--                         the whole is refused, refused by a rate or quota, held back, both;
+--                         6, 7, 8 = for what the pool earns: all was charged, refused, refused by
+--                         a rate or quota
 --       14                undo: the limit that refused, "" = none
 --       then R            record's life in milliseconds; a pool's is longer as it needs be
 --       then H times 11   record (1..R); index in KEYS of the set of leases, 0 = bucket or
@@ -214,7 +217,8 @@ end
 local member, lease_us, total = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local nrecords, nhits, rejected = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[9] == '1'
 local wrote_us, elsewhere = tonumber(ARGV[12]), tonumber(ARGV[13])
-local undo = elsewhere >= 3
+local afterwards = elsewhere >= 3
+local undo = afterwards and elsewhere <= 5 or elsewhere == 9
 local at, before_records = 15, part and 0 or 1
 local records, hits = {}, {}
 for i = 1, nrecords do
@@ -242,7 +246,8 @@ for i = 1, nhits do
 	at = at + 11
 end
 local trust
-if ARGV[10] == '1' then
+local later = ARGV[10] == '4'
+if ARGV[10] == '1' or later then
 	trust = {
 		record = records[tonumber(ARGV[at])], event = tonumber(ARGV[at + 1]),
 		block = tonumber(ARGV[at + 2]), passed = tonumber(ARGV[at + 3]),
@@ -437,12 +442,47 @@ local function write_records()
 	end
 end
 
+-- What the pool earns by this event; false: nothing.
+local function trust_event(good, bad)
+	local t = trust.now
+	local step = floor(trust.over / math.max(1, trust.messages - 1))
+	if trust.event == REJECTED or bad then
+		if t.bad < COUNT_MAX then
+			t.bad = t.bad + 1000000
+		end
+		if turned(t) then
+			t.credit = 0
+		end
+	elseif trust.event == MESSAGE and good then
+		if t.good < COUNT_MAX then
+			t.good = t.good + 1000000
+		end
+		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
+			local next = t.earned ~= 0 and now - t.earned < 2 * step
+			t.earned = next and t.earned + step or now
+			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
+		end
+	else
+		return false
+	end
+	return true
+end
+
+local function put_trust()
+	local t = trust.now
+	-- trust_life_us(), in milliseconds
+	local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
+	trust.record.ttl = math.max(trust.record.ttl, math.ceil(life / 1000), 604800000)
+	put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
+		stamp .. format(' %.0f', t.earned))
+end
+
 -- As if the whole had been refused, or held back, in one step. A pass of greylisting stays (who
 -- waited has waited), and so does what is charged whatever the rest.
 if undo then
 	for i = 1, nhits do
 		local hit = hits[i]
-		local shared = hit.enforced and hit.most == 0 or elsewhere == 5
+		local shared = hit.enforced and hit.most == 0 or elsewhere == 5 or elsewhere == 9
 		if hit.open == 0 and hit.mode == CHARGE and shared and not hit.skipped then
 			if hit.quota then
 				local left = hit.cost
@@ -457,22 +497,17 @@ if undo then
 			end
 		end
 	end
-	if trust and trust.event == MESSAGE then
-		local t = trust.now
-		t.good, t.credit = math.max(0, t.good - 1000000), math.max(0, t.credit - 1000000)
-		if elsewhere == 4 then
-			t.bad = t.bad + 1000000
-			t.credit = turned(t) and 0 or t.credit
-		end
-		put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
-			stamp .. format(' %.0f', t.earned))
-	end
 	if counts and not rejected then
 		put(total, 'ok', format('%.0f', math.max(0, (number(total.got[totals + 2]) or 0) - 1)))
 		put(total, 'refused', format('%.0f', (number(total.got[totals + 3]) or 0) + 1))
 		if ARGV[14] ~= '' then
 			put(total, 'refusal', ARGV[14] .. ' ' .. stamp)
 		end
+	end
+end
+if afterwards then
+	if trust and trust_event(elsewhere == 6, elsewhere == 4 or elsewhere == 8 or elsewhere == 9) then
+		put_trust()
 	end
 	write_records()
 	return answer
@@ -517,39 +552,14 @@ for i = 1, nhits do
 end
 
 if trust then
-	local t = trust.now
-	local step = floor(trust.over / math.max(1, trust.messages - 1))
-	local event = true
-	if trust.event == REJECTED or overran then
-		if t.bad < COUNT_MAX then
-			t.bad = t.bad + 1000000
-		end
-		if turned(t) then
-			t.credit = 0
-		end
-	elseif trust.event == MESSAGE and charged then
-		if t.good < COUNT_MAX then
-			t.good = t.good + 1000000
-		end
-		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
-			local next = t.earned ~= 0 and now - t.earned < 2 * step
-			t.earned = next and t.earned + step or now
-			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
-		end
-	else
-		event = false
-	end
+	local event = not later and trust_event(charged, overran)
 	if trust.block > 0 then
 		trust.record.ttl = math.max(trust.record.ttl, math.ceil(trust.block / 1000))
-		t.credit, event = 0, true
+		trust.now.credit, event = 0, true
 		put(trust.record, 'blocked', format('%.0f', now + trust.block))
 	end
 	if event then
-		-- trust_life_us(), in milliseconds
-		local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
-		trust.record.ttl = math.max(trust.record.ttl, math.ceil(life / 1000), 604800000)
-		put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
-			stamp .. format(' %.0f', t.earned))
+		put_trust()
 	end
 end
 
