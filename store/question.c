@@ -90,6 +90,8 @@ begin(struct question *x, struct desk *d, enum question_kind kind, int64_t deadl
 		return;
 	x->nparts = nparts;
 	memset(x->parts, 0, nparts * sizeof x->parts[0]);
+	for (unsigned i = 0; i < nparts; i++)
+		x->parts[i].state = PART_READY;
 }
 
 /* The slot of a key, for all parts. */
