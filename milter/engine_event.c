@@ -27,6 +27,8 @@
 
 /* Others get a turn after so many. */
 #define ACCEPTS_MAX 64
+/* After so many of them another worker is the first to be woken. */
+#define TURNS 4
 /* Descriptors for all but sessions: Redis, the zone, the log, the loop. */
 #define OWN_FDS 24
 /* Without a descriptor left: look again after so long, and say it so often. */
@@ -43,6 +45,7 @@ static struct {
 	int epoll_fd; /* libevent's, -1: not known */
 	int64_t said_us; /* that there are no descriptors */
 	int accepts; /* so many are likely to wait */
+	unsigned turns; /* of accepting */
 	int most; /* connections: descriptors run out with more */
 	atomic_bool running, silence, stop;
 	sem_t silenced, stopped;
@@ -54,21 +57,27 @@ static struct {
 /*
  * A connection that comes shall wake one worker and not all of them: under light load the others'
  * waking costs more than the session. libevent has no word for that, so what it has told epoll of
- * the listening socket is told anew, with EPOLLEXCLUSIVE. Who is busy is passed over, then.
+ * the listening socket is told anew, with EPOLLEXCLUSIVE. Then the kernel wakes the one that has
+ * said so first of those who sleep; who says it anew stands behind the others.
  */
 static void
-listen_again(void)
+stand_behind(void)
 {
 	struct epoll_event e = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = loop.listen_fd};
 
-	if (loop.listen_fd < 0 || event_add(&loop.listen, NULL) != 0 || loop.epoll_fd < 0)
+	if (loop.epoll_fd < 0 ||
+	    epoll_ctl(loop.epoll_fd, EPOLL_CTL_DEL, loop.listen_fd, NULL) != 0 ||
+	    epoll_ctl(loop.epoll_fd, EPOLL_CTL_ADD, loop.listen_fd, &e) == 0)
 		return;
-	if (epoll_ctl(loop.epoll_fd, EPOLL_CTL_DEL, loop.listen_fd, NULL) != 0)
-		return;
-	if (epoll_ctl(loop.epoll_fd, EPOLL_CTL_ADD, loop.listen_fd, &e) != 0) {
-		e.events = EPOLLIN;
-		(void)epoll_ctl(loop.epoll_fd, EPOLL_CTL_ADD, loop.listen_fd, &e);
-	}
+	e.events = EPOLLIN;
+	(void)epoll_ctl(loop.epoll_fd, EPOLL_CTL_ADD, loop.listen_fd, &e);
+}
+
+static void
+listen_again(void)
+{
+	if (loop.listen_fd >= 0 && event_add(&loop.listen, NULL) == 0)
+		stand_behind();
 }
 
 /* The one epoll descriptor of this process. Only of a libevent that is known to tell epoll the
@@ -141,33 +150,44 @@ pause_accept(int error)
 	    loop.conns.worker->number, atomic_load(&loop.conns.open), strerror(error));
 }
 
-static void
-on_listen(evutil_socket_t fd, short what, void *arg)
+/* As many as lately came at once: an accept() that finds nobody costs as much as one that does.
+ * False: nobody is left. */
+static bool
+accept_some(int fd)
 {
-	(void)what;
-	(void)arg;
-	/* an accept() that finds nobody costs as much as one that does */
 	for (int i = 0; i < loop.accepts; i++) {
 		int new;
 
 		if (atomic_load(&loop.conns.open) >= loop.most) {
 			pause_accept(EMFILE);
-			return;
+			return false;
 		}
 		new = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (new >= 0)
 			(void)conn_open(&loop.conns, new);
-		else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-			loop.accepts = loop.accepts > 1 ? loop.accepts / 2 : 1;
-			return;
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return false;
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
 		    errno == ENOMEM) {
 			pause_accept(errno);
-			return;
+			return false;
 		}
 	}
-	if (loop.accepts < ACCEPTS_MAX)
+	return true;
+}
+
+static void
+on_listen(evutil_socket_t fd, short what, void *arg)
+{
+	(void)what;
+	(void)arg;
+	if (!accept_some(fd))
+		loop.accepts = loop.accepts > 1 ? loop.accepts / 2 : 1;
+	else if (loop.accepts < ACCEPTS_MAX)
 		loop.accepts *= 2;
+	/* sessions shall not all be in one worker: it may crash */
+	if (++loop.turns % TURNS == 0 && event_pending(&loop.listen, EV_READ, NULL) != 0)
+		stand_behind();
 }
 
 /* --- words from other threads --------------------------------------------------------------------- */

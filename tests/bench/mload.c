@@ -170,7 +170,8 @@ begin_due(int64_t start, int64_t now, int64_t end)
 	double cycle_ns = opt.think_ms * 6 * 1e6;
 	double apart = opt.rate > 0 ? (double)NS / opt.rate : cycle_ns / opt.open;
 
-	while (may_begin()) {
+	/* no more at a time: where nobody listens each is over at once */
+	for (unsigned n = 0; may_begin() && n < opt.open; n++) {
 		bool paced = opt.rate > 0 || begun < opt.open;
 		int64_t due = paced ? start + (int64_t)(apart * (double)begun) : now;
 
@@ -179,7 +180,7 @@ begin_due(int64_t start, int64_t now, int64_t end)
 		begun++;
 		session_begin(idle[--nidle], due);
 	}
-	return end;
+	return may_begin() ? now : end;
 }
 
 static void

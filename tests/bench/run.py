@@ -34,9 +34,9 @@ class Run:
         self.start = time.monotonic()
         self.end = self.start + options.minutes * 60
         self.event = has_event_engine()
-        self.systems = cases.Systems(self.event, extras.peers())
+        self.systems = cases.Systems(self.event)
         self.result = {"machine": machine(), "event": self.event, "quick": options.quick,
-                       "cells": [], "extras": {}}
+                       "cells": [], "extras": {}, "pings": {}}
 
     def left(self):
         return self.end - time.monotonic()
@@ -58,6 +58,7 @@ class Run:
             got = measure.load(system, *cell.options)
             self.result["cells"].append({"round": number, "case": cell.case, "what": cell.what,
                                          "system": name, **got})
+            self.save()
             if self.options.verbose:
                 print(f"{number} {cell.case} {cell.what} {name}: {got['rate']:.0f}/s "
                       f"cpu {got['cpu_us']:.0f} us redis {got.get('redis_us', 0):.0f} us "
@@ -75,6 +76,8 @@ class Run:
                 if number > 0 and self.left() < cell.lasts * len(cell.systems):
                     return number
                 self.cell(cell, number)
+                if cell.case == "ordinary" and cell.what["open"] == 1:
+                    self.result["pings"][str(number)] = extras.round_trip(self)
             number += 1
             self.save()
             if self.left() <= 0:
@@ -96,8 +99,22 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", default="bench.json")
     parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("--table", action="store_true",
+                        help="measure nothing: print the tables of --out again")
+    parser.add_argument("--doc", help="put them into this file, between its two marks")
     parser.add_argument("cases", nargs="*")
     options = parser.parse_args()
+    if options.table:
+        result = json.loads(Path(options.out).read_text())
+    else:
+        result = measure_all(options)
+    if options.doc:
+        report.into_document(result, Path(options.doc))
+    else:
+        print(report.tables(result))
+
+
+def measure_all(options):
     if options.minutes is None:
         options.minutes = 3 if options.quick else 12
     run = Run(options)
@@ -105,8 +122,8 @@ def main():
         run.all()
     finally:
         run.systems.stop()
-    print(report.tables(run.result))
-    print(f"\n{time.monotonic() - run.start:.0f} s; all figures are in {options.out}")
+    print(f"{time.monotonic() - run.start:.0f} s; all figures are in {options.out}\n")
+    return run.result
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What is measured: the systems, and the cells of the tables. A cell is one run of a generator
 against one system after the other, so that what changes on the machine changes for all of them."""
 
+from . import peers
 from .systems import FLOOD, GREYLIST, LIMITS, ORDINARY, FarRedis, Null, Redis, Weir
 
 NAMED = ("-D", "example.com")       # clients with confirmed names, all of them known
@@ -23,12 +24,12 @@ class Cell:
 class Systems:
     """All of them by name, started when they are first wanted."""
 
-    def __init__(self, event, peers=()):
+    def __init__(self, event):
         self.event = event
         self.redis = Redis(config=["databases 16"]).start()
         self.far = {}
         self.running = {}
-        self.peers = dict(peers)
+        self.peers = peers.installed_milters(self.redis)
 
     def far_url(self, ms):
         if ms not in self.far:
@@ -87,18 +88,18 @@ def cells(event, quick=False, rspamd=False):
     def add(*args, **more):
         found.append(Cell(*args, seconds=more.pop("seconds", last), **more))
 
-    peers = ["rspamd"] if rspamd else []
+    others = ["rspamd"] if rspamd else []
     few = (1, 16, 256) if quick else CONNECTIONS
     for c in few:
-        add("ordinary", {"open": c}, ["null", *both("weir", "zone"), *peers], ["-c", c, *NAMED])
+        add("ordinary", {"open": c}, ["null", *both("weir", "zone"), *others], ["-c", c, *NAMED])
     for c in (16, 256):
         add("redis", {"open": c}, [*both("weir", "weir-tcp", "weir-0.5ms", "weir-2ms")],
             ["-c", c, *NAMED])
     for think in THINK:
         ramp = think * 6 / 1000 + 0.3
-        add("paced", {"think": think}, ["null", *both("weir", "zone"), *peers],
+        add("paced", {"think": think}, ["null", *both("weir", "zone"), *others],
             ["-r", 1000, "-t", think, *NAMED], seconds=2 * last, warm=ramp)
-    add("recipients", {"open": 64}, ["null", *both("weir", "zone"), *peers],
+    add("recipients", {"open": 64}, ["null", *both("weir", "zone"), *others],
         ["-c", 64, "-R", 50, *NAMED])
     for c in (16, 64):
         add("flood-one", {"open": c}, ["null-421", *both("flood", "flood-zone")],

@@ -29,9 +29,10 @@ FLOOD = 'limit connections { per = address  rate = "1/1h" }\nlimit sessions { en
 
 
 def build(name):
-    """A program of the build directory."""
-    path = Path(os.environ["WEIR_BUILD"]) / name
-    return proc.need(path)
+    """A program of the build directory; $WEIR_MILTER may name another weir-milter."""
+    if name == "weir-milter" and os.environ.get("WEIR_MILTER"):
+        return proc.need(os.environ["WEIR_MILTER"])
+    return proc.need(Path(os.environ["WEIR_BUILD"]) / name)
 
 
 def stamp_cpu(pid):
