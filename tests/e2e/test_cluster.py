@@ -75,7 +75,7 @@ def test_spans_slots(postfix, weir, cluster, sources):
 def test_ctl(weir, cluster, sources):
     """weirctl changes, explains and lists; a change is in force within a second."""
     milter, source = weir(words(cluster)), next(sources)
-    ctl = Ctl(cluster.url)
+    ctl = Ctl(cluster.url, "--yes")
     load.connects(milter.socket, source, 3)
     ctl("limit", "set", "connections", "rate=1/1h", "burst=3")
     assert cluster.cmd("GET", "{weir}:generation") == "1"
@@ -166,6 +166,7 @@ def test_primary_killed(postfix, weir, cluster, sources):
         assert flood(postfix, lost, 3 * BURST) <= BURST
         milter.wait_log(rf"redis 127.0.0.1:{victim.port} is replaced after", timeout=REPLACED)
         proc.wait_for(lambda: cluster.owner(slot_of(tag(lost))) not in (None, victim), 5, "owner")
+        time.sleep(0.5)         # each worker finds out for itself
         source = next(s for s in sources if slot_of(tag(s)) >= 2 * 16384 // 3 + 1)
         assert flood(postfix, source) == BURST
         back = time.monotonic() - killed

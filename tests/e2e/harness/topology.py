@@ -45,7 +45,7 @@ class Cluster:
     def start(self):
         for _ in range(6 if self.replicas else 3):
             node = Redis(config=["cluster-enabled yes", f"cluster-port {proc.free_port()}",
-                                 f"cluster-node-timeout {NODE_TIMEOUT}",
+                                 "cluster-node-timeout 15000",
                                  "cluster-require-full-coverage no",
                                  "repl-diskless-sync-delay 0", *self.config])
             node.bus = int(node.config[1].split()[1])
@@ -56,12 +56,14 @@ class Cluster:
                 node.cmd("CLUSTER", "ADDSLOTSRANGE", SLOTS * i // 3, SLOTS * (i + 1) // 3 - 1)
             node.cmd("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             if node is not first:
-                node.cmd("CLUSTER", "MEET", "127.0.0.1", first.port, node.bus)
+                node.cmd("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus)
         proc.wait_for(lambda: self.agree(len(self.nodes)), 15, "the nodes know each other")
         for i, node in enumerate(self.nodes[3:]):
             proc.wait_for(lambda: self._replicate(node, self.nodes[i]), 10, "a replica")
         proc.wait_for(lambda: self.agree(len(self.nodes)), 15, "the cluster")
         proc.wait_for(self._synced, 15, "the replicas")
+        for node in self.nodes:     # not before: a handshake may take longer, too
+            node.cmd("CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT)
         return self
 
     def agree(self, known):
