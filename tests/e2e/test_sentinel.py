@@ -71,7 +71,7 @@ def test_failover(postfix, weir, sentinels, sources, how):
     load.settle(milter)
     check_lines(milter, len(milter.log("does not answer")))
     assert len(milter.log("does not answer")) <= 1
-    assert Ctl(sentinels.url).json("status")["nodes"]
+    proc.wait_for(lambda: Ctl(sentinels.url).json("status")["nodes"], 5, "status")
     print(f"{how}: sentinels {elected - began:.2f} s, weir {back - elected:.2f} s more, "
           f"longest reply {mail.slowest * 1000:.0f} ms, {mail.accepted} messages")
 
