@@ -244,7 +244,7 @@ ask_part_command(const struct site *s, const struct ask_names *n, bool text,
 
 	arg_begin(&a, text, n->ask, lua_ask);
 	ask_keys(&a, s, q, p, &at);
-	arg_text(&a, p->whole ? q->generation : "");
+	arg_text(&a, p->whole ? q->generation : " ");
 	arg_number(&a, now_us);
 	arg_copy(&a, member, lease != 0 ? site_member(s, lease, member) : 0);
 	arg_number(&a, LEASE_TTL_US);

@@ -7,7 +7,7 @@
 --       then, if asked    the greylist triplet, PREFIX:grey:GREYKEY
 --                         the sender as a correspondent, PREFIX:wrote:{MAILBOX}
 --                         the mailbox that a local user writes to, the same
--- ARGV  1                 the generation that the request was planned with; "": it is not in KEYS,
+-- ARGV  1                 the generation that the request was planned with; " ": it is not in KEYS,
 --                         and this is a part of a request whose other records are elsewhere
 --       2                 now in microseconds; 0 = Redis' own clock
 --       3, 4              lease member ("" = do not add one), its life in microseconds
@@ -71,7 +71,7 @@ local SHADOW_LIFE = 86400000
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
-local peek, part = ARGV[8] == '1', ARGV[1] == ''
+local peek, part = ARGV[8] == '1', ARGV[1] == ' '
 if not part then
 	local generation = pcall('GET', KEYS[1])
 	generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
