@@ -378,6 +378,20 @@ who_is_down(const struct keeper *k)
 	return down == 0 ? DOWN_NONE : down < serving ? DOWN_SOME : DOWN_ALL;
 }
 
+/* Of a Cluster one node speaks for all: they are set up alike. */
+static void
+advise(struct keeper *k)
+{
+	const struct topology *t = k->site->topology;
+	unsigned node = 0;
+
+	while (node < topology_nodes(t) && (!topology_serves(t, node) || !usable_node(k, node)))
+		node++;
+	if (node < topology_nodes(t) && connected(k, node) &&
+	    !advice_look(&k->advice, k->site, &k->wires[node], &k->stop))
+		wire_close(&k->wires[node]);
+}
+
 static void *
 keeper_thread(void *arg)
 {
@@ -415,9 +429,8 @@ keeper_thread(void *arg)
 			dirty = dirty || zone_orphan_any(k->site->zone);
 			if (now >= renew_at)
 				renew_at = now + (renew(k) ? LEASE_TTL_US / 3 : RETRY_EVERY_US);
-			if (advice_due(&k->advice, k->site, now) && connected(k) &&
-			    !advice_look(&k->advice, k->site, &k->wire, &k->stop))
-				wire_close(&k->wire);
+			if (advice_due(&k->advice, k->site, now))
+				advise(k);
 			if (dirty && now >= flush_at) {
 				dirty = !flush(k);
 				flush_at =
