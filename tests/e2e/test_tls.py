@@ -1,6 +1,5 @@
 """TLS to Redis: weir's own, and a stunnel in between as weir.redis(7) has it."""
 
-import shutil
 import subprocess
 import time
 
@@ -103,8 +102,7 @@ def test_files(redis, ca, tmp_path):
 
 def test_stunnel(postfix, weir, redis, ca, sources, tmp_path):
     """The recipe of weir.redis(7), for a weir without OpenSSL."""
-    stunnel = shutil.which("stunnel4") or shutil.which("stunnel")
-    assert stunnel, "stunnel4 is missing: scripts/deps"
+    stunnel = proc.need(proc.ROOT / "stunnel/usr/bin/stunnel4")
     path = proc.make_run_directory("stunnel") / "redis.sock"
     conf = tmp_path / "stunnel.conf"
     conf.write_text(f"""foreground = yes
