@@ -39,6 +39,9 @@ struct conf {
 	enum conf_engine engine;
 	int64_t idle_timeout_us; /* a session of which the MTA says nothing for so long is over */
 	bool verbose;
+	bool use_metrics;
+	bool metrics_anywhere; /* also where other hosts can reach it */
+	struct socket_spec metrics; /* if use_metrics */
 	bool use_redis;
 	struct redis_options redis;
 	char password_file[CONF_PATH_MAX];

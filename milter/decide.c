@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "decide.h"
 #include "decision_log.h"
+#include "tally.h"
 
 /* Limits may change again while we read them; nobody changes them three times in 50 ms. */
 #define PLANS_MAX 3
@@ -123,7 +124,6 @@ static enum next
 judge_it(struct decision *d)
 {
 	struct session *s = d->session;
-	struct zone *z = d->worker->zone;
 	struct verdict v;
 	enum next next;
 
@@ -135,13 +135,7 @@ judge_it(struct decision *d)
 	if (d->stage == STAGE_RCPT && s->rejected)
 		v.action = DO_ACCEPT;
 	decision_log(s, d->stage, d->recipient, d->asked ? &d->q : NULL, &d->a, &v);
-	zone_stat_add(z, ZONE_DECISIONS, 1);
-	if (v.action != DO_ACCEPT)
-		zone_stat_add(z, ZONE_REFUSED, 1);
-	if (v.reason == REASON_LOAD)
-		zone_stat_add(z, ZONE_SHED, 1);
-	if (v.noted != 0)
-		zone_stat_add(z, ZONE_SHADOWED, 1);
+	tally(d->worker->zone, s, d->rules, d->stage, d->asked ? &d->q : NULL, &v);
 	return next;
 }
 

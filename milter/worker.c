@@ -22,6 +22,7 @@
 #include "log.h"
 #include "status.h"
 #include "thread.h"
+#include "weir/watch.h"
 #include "worker.h"
 
 /* Once a second: folded log lines are due, and a worker without traffic sees new limits. */
@@ -125,6 +126,7 @@ remember_drain(struct worker *w, int64_t now)
 
 	if (r->generation[0] != '\0')
 		zone_drain_set(w->zone, ZONE_DRAIN_REDIS, r->drain_until_us);
+	zone_watch_generation_set(w->zone, w->place, r->generation);
 	snapshot_put(w->snapshots, r);
 }
 
@@ -222,12 +224,16 @@ watch(struct worker *w)
 static bool
 open_store(struct worker *w)
 {
+	struct redis_options redis = w->conf->redis;
+
 	if (!w->conf->use_redis) {
 		w->store = zone_store_open(w->zone, w->place);
 		return w->store != NULL;
 	}
-	w->store = redis_store_open(
-	    &w->conf->redis, w->zone, w->place, w->conf->rules.node, on_notice, NULL);
+	redis.advise = ADVISE_MEMORY | (w->conf->rules.greylist.enabled ? ADVISE_SAVING : 0);
+	w->store =
+	    redis_store_open(&redis, w->zone, w->place, w->conf->rules.node, on_notice, NULL);
+	explicit_bzero(redis.password, sizeof redis.password);
 	if (w->store == NULL || (self.engine->attach != NULL && !self.engine->attach(w, w->store)))
 		return false;
 	w->store = chain_store_open(w->store, w->zone, w->place);

@@ -7,6 +7,7 @@ from .systems import FLOOD, GREYLIST, LIMITS, ORDINARY, FarRedis, Null, Redis, W
 NAMED = ("-D", "example.com")       # clients with confirmed names, all of them known
 CONNECTIONS = (1, 16, 64, 256, 1000, 5000)
 THINK = (50, 500)                   # ms
+RARE = 4                            # what is measured only in each so manieth round
 
 
 class Cell:
@@ -82,7 +83,7 @@ def cells(event, quick=False, rspamd=False):
     def both(*names):
         return [*names, *(f"{name}-event" for name in names if event)]
 
-    last = 0.7 if quick else 1.2
+    last = 0.7 if quick else 1.0
     found = []
 
     def add(*args, **more):
@@ -114,12 +115,13 @@ def cells(event, quick=False, rspamd=False):
             w = f"-{workers}" if workers != 2 else ""
             add("workers", {"workers": workers, "think": think},
                 [f"null{w}", f"weir{w}", *([f"weir-event{w}"] if event else [])],
-                [*load, *NAMED], every=2, warm=0.3 if think == 0 else think * 6 / 1000 + 0.3)
-    add("inet", {"open": 64}, ["null-inet", *both("weir-inet")], ["-c", 64, *NAMED], every=2)
+                [*load, *NAMED], every=RARE, warm=0.3 if think == 0 else think * 6 / 1000 + 0.3)
+    add("inet", {"open": 64}, ["null-inet", *both("weir-inet")], ["-c", 64, *NAMED], every=RARE)
     if not quick:
-        for think in THINK:
-            for c in CONNECTIONS:
+        # fewer sessions than these end too seldom for the clock of /proc
+        for think, few in ((50, 16), (500, 64)):
+            for c in filter(lambda c, few=few: c >= few, CONNECTIONS):
                 add("matrix", {"open": c, "think": think}, ["null", *both("weir")],
-                    ["-c", c, "-t", think, *NAMED], every=3,
-                    warm=think * 6 / 1000 + 0.3, seconds=max(last, think * 6 / 1000))
+                    ["-c", c, "-t", think, *NAMED], every=RARE, warm=think * 6 / 1000 + 0.3,
+                    seconds=1.5)
     return found
