@@ -21,6 +21,7 @@
 #include "engine.h"
 #include "listener.h"
 #include "log.h"
+#include "room.h"
 #include "status.h"
 #include "thread.h"
 #include "worker.h"
@@ -34,6 +35,8 @@
 #define READY_US (30 * USEC_PER_MSEC)
 /* While it drains, it looks so often whether its last session has ended. */
 #define DRAIN_LOOK_US (50 * USEC_PER_MSEC)
+/* ... and so often, while descriptors are short, whether some have become free. */
+#define ROOM_LOOK_US (20 * USEC_PER_MSEC)
 /* An accept() that was under way as the listener was silenced has long returned by then. */
 #define DRAIN_SETTLE_US USEC_PER_SEC
 /* ... and when weir stops, what comes in the last moment is refused the next. */
@@ -44,12 +47,24 @@ static struct {
 	struct worker worker;
 	int listen_fd, control_fd;
 	struct listener listener;
+	struct room room;
+	pthread_mutex_t room_lock; /* of room, and whether the listener is paused */
 	atomic_bool running; /* the listener has its thread */
 	_Atomic int64_t ready_us; /* when to say so, monotonic; 0 = not yet, or said */
 	bool draining;
 	int64_t settled_us; /* monotonic */
 	atomic_flag leaving;
-} self = {.leaving = ATOMIC_FLAG_INIT};
+} self = {.leaving = ATOMIC_FLAG_INIT, .room_lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* For the libmilter engine, whose accept() is not ours. */
+static void
+look_for_room(void)
+{
+	pthread_mutex_lock(&self.room_lock);
+	if (!self.draining)
+		room_look(&self.room, &self.listener, self.worker.number);
+	pthread_mutex_unlock(&self.room_lock);
+}
 
 void
 worker_session_begin(struct worker *w, char id[SESSION_ID_MAX])
@@ -58,6 +73,7 @@ worker_session_begin(struct worker *w, char id[SESSION_ID_MAX])
 	    id, SESSION_ID_MAX, "%x.%x", (unsigned)getpid(), atomic_fetch_add(&w->sessions, 1) + 1);
 	atomic_fetch_add(&w->open, 1);
 	zone_worker_session(w->zone, w->place, 1);
+	look_for_room();
 }
 
 void
@@ -161,10 +177,12 @@ drain(struct worker *w, int64_t settle_us)
 		self.settled_us = settled;
 	if (self.draining)
 		return;
-	self.draining = true;
 	zone_worker_drains(w->zone, w->place);
 	snapshots_silence(w->snapshots);
+	pthread_mutex_lock(&self.room_lock);
+	self.draining = true;
 	listener_silence(&self.listener);
+	pthread_mutex_unlock(&self.room_lock);
 	tell_master(WORKER_DEAF);
 }
 
@@ -192,6 +210,17 @@ obey(struct worker *w)
 		drain(w, FINISH_SETTLE_US);
 }
 
+static bool
+room_short(void)
+{
+	bool is;
+
+	pthread_mutex_lock(&self.room_lock);
+	is = self.room.short_of;
+	pthread_mutex_unlock(&self.room_lock);
+	return is;
+}
+
 /* Waits for the master's word, or its death. */
 static void
 watch(struct worker *w)
@@ -210,11 +239,15 @@ watch(struct worker *w)
 			until = ready;
 		if (self.draining && clock_mono_us() + DRAIN_LOOK_US < until)
 			until = clock_mono_us() + DRAIN_LOOK_US;
+		else if (room_short() && clock_mono_us() + ROOM_LOOK_US < until)
+			until = clock_mono_us() + ROOM_LOOK_US;
 		if (poll(&p, 1, clock_poll_ms(until)) > 0)
 			obey(w);
 		if (drained(w))
 			leave(EXIT_SUCCESS);
 		now = clock_mono_us();
+		if (now >= tick_us || room_short())
+			look_for_room();
 		if (now >= tick_us) {
 			tick(w);
 			tick_us = now + TICK_US;
@@ -278,6 +311,7 @@ worker_run(const struct worker *given, int listen_fd, int control_fd)
 	*w = *given;
 	self.listen_fd = listen_fd;
 	self.control_fd = control_fd;
+	room_init(&self.room);
 	/* one worker speaks for all, so that each change is one line */
 	w->snapshots = snapshots_new(&w->conf->rules, w->number == 0);
 	if (w->snapshots == NULL || !open_store(w) || !listener_init(&self.listener, listen_fd)) {
