@@ -211,6 +211,10 @@ bool zone_note_due(struct zone *z, enum zone_note n, int64_t now_us, int64_t eve
 void zone_latency_add(struct zone *z, int64_t us);
 /* The counts since the start, by class. */
 void zone_latencies(struct zone *z, int64_t out[ZONE_LATENCIES]);
+/* All of them together, microseconds. */
+int64_t zone_latency_sum(struct zone *z);
+/* What is in this class is below so many microseconds. */
+int64_t zone_latency_end(unsigned class);
 /* The upper bound of the class that holds this share (0..1) of the counts; 0 without any. */
 int64_t zone_latency_quantile(const int64_t counts[ZONE_LATENCIES], double share);
 
