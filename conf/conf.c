@@ -22,6 +22,8 @@
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
 #define DEFAULT_DRAIN_TIMEOUT (300 * USEC_PER_SEC)
+/* libmilter's own: just above the two hours that an MTA may take for a command */
+#define DEFAULT_IDLE_TIMEOUT (7210 * USEC_PER_SEC)
 /* weir-milter or weirctl, in front of each complaint */
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
@@ -352,6 +354,7 @@ conf_defaults(struct conf *c)
 	c->socket_mode = DEFAULT_SOCKET_MODE;
 	c->zone_size = DEFAULT_ZONE_SIZE;
 	c->drain_timeout_us = DEFAULT_DRAIN_TIMEOUT;
+	c->idle_timeout_us = DEFAULT_IDLE_TIMEOUT;
 	c->exempt = netset_new();
 	c->lists = exceptions_new(0, 0);
 	listing_init(&c->list_words);
@@ -403,6 +406,14 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 	if (c->redis.user[0] != '\0' && c->redis.password[0] == '\0') {
 		fprintf(errors, "%s: %s: redis user %s has no password: say password-file\n",
 		    PROGRAM, file, c->redis.user);
+		return false;
+	}
+	if (c->use_metrics && !c->metrics_anywhere && !socket_is_local(&c->metrics)) {
+		fprintf(errors,
+		    "%s: %s: metrics: other hosts can reach %s, and nobody is asked for a "
+		    "password: use 127.0.0.1, [::1] or a unix socket, or say metrics-anywhere = "
+		    "true\n",
+		    PROGRAM, file != NULL ? file : "built-in", c->metrics.text);
 		return false;
 	}
 	netset_seal(c->exempt);
@@ -472,6 +483,10 @@ conf_print(const struct conf *c, FILE *out)
 		fprintf(out, "redis at %s port %d\n", c->redis.host, c->redis.port);
 	else
 		fprintf(out, "redis at %s\n", c->redis.host);
+	if (c->engine != ENGINE_LIBMILTER)
+		fprintf(out, "engine: %s\n", conf_engine_name(c->engine));
+	if (c->use_metrics)
+		fprintf(out, "metrics: %s\n", c->metrics.text);
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)
