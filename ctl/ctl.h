@@ -26,6 +26,8 @@ enum ctl_exit {
 
 struct ctl {
 	struct conf conf; /* file, and -r over it */
+	const char *conf_file; /* NULL = none */
+	char conf_trouble[512]; /* why it cannot be used; only doctor goes on then */
 	bool json, yes;
 	bool terminal, colour; /* of standard output */
 	const char *reason; /* -m, "" = none */
@@ -38,7 +40,10 @@ void ctl_die(enum ctl_exit status, const char *fmt, ...)
 
 /* --- redis.c: talking to Redis; all end the program when it cannot be reached ----------------- */
 
-/* Connects, logs in, and asks whether it is there. False: why not, in words. */
+/* Connects, logs in, and asks whether it is there. NULL: why not, in words. For who must go on
+ * without it; else ctl_call() connects by itself. */
+redisContext *ctl_redis_open(struct ctl *c, char *why, size_t whylen);
+/* The same, and hangs up. */
 bool ctl_redis_answers(struct ctl *c, char *why, size_t whylen);
 /* Any reply but an error; an error ends the program with what it means. Free it. */
 redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
@@ -255,5 +260,7 @@ int cmd_greylist(struct ctl *c, int argc, char **argv);
 int list_greylist(struct ctl *c, int argc, char **argv);
 int cmd_replay(struct ctl *c, int argc, char **argv);
 int cmd_suggest(struct ctl *c, int argc, char **argv);
+int cmd_doctor(struct ctl *c, int argc, char **argv);
+int cmd_attach(struct ctl *c, int argc, char **argv);
 
 #endif

@@ -145,7 +145,9 @@ greet(const struct redis_options *o, redisContext *redis)
 		r = redisCommandArgv(redis, argc, argv, NULL);
 		if (r == NULL)
 			return "does not answer";
-		if (r->type == REDIS_REPLY_ERROR) {
+		/* weir-milter's own user need not have PING; that is an answer, too */
+		if (r->type == REDIS_REPLY_ERROR &&
+		    (strcmp(calls[i].word, "PING") != 0 || strncmp(r->str, "NOPERM", 6) != 0)) {
 			out_safe(r->str, sizeof why - 1, why, sizeof why);
 			freeReplyObject(r);
 			return why;
@@ -155,8 +157,8 @@ greet(const struct redis_options *o, redisContext *redis)
 	return NULL;
 }
 
-bool
-ctl_redis_answers(struct ctl *c, char *why, size_t whylen)
+redisContext *
+ctl_redis_open(struct ctl *c, char *why, size_t whylen)
 {
 	const struct redis_options *o = &c->conf.redis;
 	const struct timeval wait = {.tv_usec = CALL_TIMEOUT_MS * 1000};
@@ -168,12 +170,24 @@ ctl_redis_answers(struct ctl *c, char *why, size_t whylen)
 		ctl_die(CTL_REFUSED, "out of memory");
 	(void)redisSetTimeout(redis, wait);
 	trouble = redis->err != 0 ? redis->errstr : greet(o, redis);
-	if (trouble != NULL && o->port != 0)
+	if (trouble == NULL)
+		return redis;
+	if (o->port != 0)
 		snprintf(why, whylen, "redis at %s port %d: %s", o->host, o->port, trouble);
-	else if (trouble != NULL)
+	else
 		snprintf(why, whylen, "redis at %s: %s", o->host, trouble);
 	redisFree(redis);
-	return trouble == NULL;
+	return NULL;
+}
+
+bool
+ctl_redis_answers(struct ctl *c, char *why, size_t whylen)
+{
+	redisContext *redis = ctl_redis_open(c, why, whylen);
+
+	if (redis != NULL)
+		redisFree(redis);
+	return redis != NULL;
 }
 
 redisReply *

@@ -24,6 +24,7 @@
 #include "clock.h"
 #include "log.h"
 #include "master.h"
+#include "notify.h"
 #include "observer.h"
 #include "sampler.h"
 #include "socket.h"
@@ -32,6 +33,8 @@
 #include "worker.h"
 
 #define TICK_MS 100
+/* Beyond drain-timeout, until the service manager may use force. */
+#define STOP_EXTRA_MS 10000
 /* No process or no descriptor is to be had: not the moment to ask again and again. */
 #define NO_START_MS 30000
 
@@ -51,9 +54,11 @@ struct master {
 	bool replacing; /* own workers are to take the place of those of before */
 	bool stopping;
 	bool hopeless; /* no worker can ever run on this configuration */
+	bool told; /* the service manager knows that the start, or the reload, is over */
+	bool refused; /* the last reload was */
 	struct children all;
 	struct observer observer; /* of option metrics */
-	struct watch_workers told; /* what is shown of all this */
+	struct watch_workers shown; /* what is shown of all this */
 };
 
 static int64_t
@@ -214,7 +219,7 @@ child_died(struct master *m, struct child *c, int status)
 	if (!c->foreign)
 		zone_worker_died(m->zone, c->place, m->conf == NULL || m->conf->use_redis);
 	if (!(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS && c->draining))
-		m->told.ended++;
+		m->shown.ended++;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_CONFIG)
 		give_up(m);
 	children_gone(&m->all, c, monotonic_ms());
@@ -244,6 +249,7 @@ trial_reaped(struct master *m, int status)
 {
 	bool good = trial_ended(&m->trial, status);
 
+	m->refused = !good;
 	if (m->stopping)
 		return;
 	if (m->again) {
@@ -282,6 +288,8 @@ on_hup(struct master *m)
 		return;
 	}
 	log_line(LOG_INFO, "reload: trying %s", m->launch->program);
+	m->told = false;
+	notify_reloading();
 	(void)trial_start(&m->trial, m->launch, make_handover(m));
 }
 
@@ -309,6 +317,7 @@ on_term(struct master *m)
 		log_line(LOG_NOTICE, "stopping: %u sessions open, they have %lld s to end",
 		    open.sessions, (long long)m->drain_ms / 1000);
 	m->stopping = true;
+	notify_stopping(cut ? STOP_EXTRA_MS : m->drain_ms + STOP_EXTRA_MS);
 	trial_kill(&m->trial);
 	/* whoever starts next can have the sockets at once */
 	close_sockets(m, 0);
@@ -386,6 +395,24 @@ replace_old(struct master *m)
 	start_log(m, "reloaded weir " PACKAGE_VERSION);
 }
 
+static void
+tell_manager(struct master *m)
+{
+	char status[160];
+
+	if (m->told || m->stopping || m->replacing || m->trial.pid != 0 ||
+	    (m->all.own > 0 && !children_ready(&m->all)))
+		return;
+	m->told = true;
+	if (m->all.own == 0)
+		snprintf(status, sizeof status, "reload failed, see the log: mend it and reload");
+	else
+		snprintf(status, sizeof status, "%u workers on %.60s%s%s", m->all.own,
+		    m->conf->socket.text, m->conf->rules.observe ? ", mode observe" : "",
+		    m->refused ? "; the last reload was refused, see the log" : "");
+	notify_ready(status);
+}
+
 /* Somebody's time is running. */
 static bool
 clock_needed(const struct master *m)
@@ -451,9 +478,9 @@ serve(struct master *m)
 	if (m->conf != NULL)
 		m->sampler = sampler_new(m->conf, m->zone);
 	zone_top_want(m->zone, m->conf != NULL && m->conf->use_metrics);
-	zone_watch_workers_get(m->zone, &m->told);
-	m->told.conf_us = clock_real_us();
-	m->told.started_us = m->started_us;
+	zone_watch_workers_get(m->zone, &m->shown);
+	m->shown.conf_us = clock_real_us();
+	m->shown.started_us = m->started_us;
 	for (;;) {
 		if (!m->stopping && !m->hopeless)
 			start_missing(m);
@@ -464,9 +491,10 @@ serve(struct master *m)
 			replace_old(m);
 		children_expire(&m->all, monotonic_ms());
 		check_trial(m);
+		tell_manager(m);
 		sampler_tick(m->sampler);
-		children_tell(&m->all, &m->told);
-		zone_watch_workers_set(m->zone, &m->told);
+		children_tell(&m->all, &m->shown);
+		zone_watch_workers_set(m->zone, &m->shown);
 		if (children_running(&m->all) == 0 &&
 		    (m->stopping || m->hopeless || m->all.own == 0))
 			break;

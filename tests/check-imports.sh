@@ -52,6 +52,8 @@ FNR == 1 {
 		complain("<" name "> belongs to milter/engine_libmilter.c")
 	if (name ~ /^event2\/http/ && FILENAME != "milter/http.c")
 		complain("<" name "> belongs to milter/http.c")
+	if (name ~ /^event2\// && FILENAME !~ /^(store\/(lane|redis)_event\.[ch]|milter\/(conn\.h|engine_event\.c|http\.c))$/)
+		complain("<" name "> belongs to the event engine, its road to Redis, and milter/http.c")
 	if (name ~ /^jansson\.h/ && room != "milter" && room != "ctl")
 		complain("<" name "> belongs to milter/ and ctl/")
 	if (name ~ /^confuse\.h/ && room != "conf")

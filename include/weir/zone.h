@@ -186,6 +186,7 @@ enum zone_counter {
 	ZONE_SHED, /* of those refused, for the host's load */
 	ZONE_REDIS_LOST, /* the breaker opened */
 	ZONE_REDIS_LOST_AT, /* ... last, microseconds since 1970 */
+	ZONE_ADVICE, /* what has been said of Redis' settings, as of store/advice.c */
 	ZONE_COUNTERS
 };
 
@@ -198,6 +199,7 @@ enum zone_note {
 	ZONE_NOTE_WRONGKEY, /* a key holds something else than weir's */
 	ZONE_NOTE_LOAD, /* the limits in Redis cannot be read */
 	ZONE_NOTE_NEIGHBOURS, /* nor what other weir-milters say of their load */
+	ZONE_NOTE_ADVICE, /* when Redis' settings were looked at */
 	ZONE_NOTES
 };
 
