@@ -252,6 +252,7 @@ int cmd_import(struct ctl *c, int argc, char **argv);
 int cmd_why(struct ctl *c, int argc, char **argv);
 int cmd_top(struct ctl *c, int argc, char **argv);
 int cmd_status(struct ctl *c, int argc, char **argv);
+int cmd_metrics(struct ctl *c, int argc, char **argv);
 int cmd_clear(struct ctl *c, int argc, char **argv);
 int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);

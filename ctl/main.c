@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -40,6 +41,7 @@ static const struct command {
 	"what would happen now, and why", cmd_why},
     {"top", "[-n N] [by refused|COUNT]", "the busiest clients", cmd_top},
     {"status", "", "every weir-milter on this Redis", cmd_status},
+    {"metrics", "", "all figures of this host, for Prometheus", cmd_metrics},
     {"drain", "[NODE|all on|off [for D] [-w]]", "refuse new sessions for maintenance", cmd_drain},
     {"clear", "WHO", "forget the counters of a client", cmd_clear},
     {"greylist", "list|pass WHO|forget WHO", "what greylisting knows", cmd_greylist},
@@ -52,11 +54,11 @@ static const struct command {
     {NULL, NULL, NULL, NULL},
 };
 
-/* Without Redis these look at a log, or at the MTA, and go by the file. */
+/* These look at a log, at the MTA or at this host; without Redis they go by the file. */
 static bool
 works_offline(const char *command)
 {
-	static const char *const names[] = {"replay", "suggest", "doctor", "attach"};
+	static const char *const names[] = {"replay", "suggest", "doctor", "attach", "metrics"};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
 		if (strcmp(command, names[i]) == 0)
@@ -106,6 +108,7 @@ static const struct {
     {"why", "what would happen to a client now, and why"},
     {"top", "the busiest clients"},
     {"status", "every weir-milter on this Redis"},
+    {"metrics", "the figures of the weir-milter on this host"},
     {"drain", "refuse new sessions for maintenance"},
     {"clear", "forget the counters of a client"},
     {"replay", "whom limits would have refused, by a mail log"},
@@ -177,6 +180,27 @@ ctl_die(enum ctl_exit status, const char *fmt, ...)
 	exit(status);
 }
 
+/* What follows -r. Whoever lists the processes of this host reads the command line, so a password
+ * does not stay there; but it has been there. */
+static const char *
+take_url(char *word)
+{
+	static char *url; /* kept to the end */
+	char *at = strrchr(word, '@');
+
+	free(url);
+	url = strdup(word);
+	if (url == NULL)
+		ctl_die(CTL_REFUSED, "out of memory");
+	if (at == NULL || strncmp(word, "redis://", 8) != 0)
+		return url;
+	memset(word, '*', (size_t)(at - word));
+	fprintf(stderr,
+	    "weirctl: warning: other users could read this password: put the URL into "
+	    "$WEIR_REDIS_URL, or use password-file\n");
+	return url;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -188,11 +212,13 @@ main(int argc, char **argv)
 	    {NULL, 0, NULL, 0},
 	};
 	static struct ctl c;
-	const char *file = NULL, *url = NULL;
+	const char *file = NULL, *url = NULL, *from;
 	char err[512], safe[64];
 	json_t *utf8;
 	int o, status = CTL_USAGE;
 
+	/* no core dump has a password in it */
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	c.reason = "";
 	opterr = 0; /* getopt would print what was typed */
 	/* "+": what follows the command is the command's */
@@ -202,7 +228,7 @@ main(int argc, char **argv)
 			file = optarg;
 			break;
 		case 'r':
-			url = optarg;
+			url = take_url(optarg);
 			break;
 		case 'm':
 			c.reason = optarg;
@@ -245,8 +271,15 @@ main(int argc, char **argv)
 	c.conf_file = file;
 	if (!read_conf(&c, strcmp(argv[optind], "doctor") == 0))
 		return CTL_REFUSED;
+	from = url != NULL ? "-r" : "WEIR_REDIS_URL";
+	if (url == NULL && (url = getenv(from)) != NULL && url[0] == '\0')
+		url = NULL;
+	if (url != NULL) { /* the configuration's password is for its own Redis */
+		c.conf.redis.user[0] = '\0';
+		c.conf.redis.password[0] = '\0';
+	}
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
-		ctl_die(CTL_USAGE, "-r: %s", err);
+		ctl_die(CTL_USAGE, "%s: %s", from, err);
 	if (url != NULL)
 		c.conf.use_redis = true;
 	if (url == NULL && !c.conf.use_redis && strcmp(argv[optind], "drain") == 0)

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "advice.h"
 #include "clock.h"
 #include "keeper.h"
 #include "lua.h"
@@ -36,6 +37,7 @@ struct keeper {
 	atomic_bool woken, stop;
 	_Atomic uint64_t renewals;
 	struct wire wire; /* from here on the thread's alone */
+	struct advice advice;
 	bool ending; /* the last flush: stop does not interrupt it */
 	int64_t end_us; /* and its deadline */
 };
@@ -180,7 +182,7 @@ walk_record(struct walk *w, const char *key, const char *member)
 		w->replies++;
 		return send_words(w->k, 3, rem);
 	}
-	snprintf(life, sizeof life, "%" PRId64, LEASE_TTL_US / USEC_PER_MSEC);
+	snprintf(life, sizeof life, "%" PRId64, OPEN_LIFE_US / USEC_PER_MSEC);
 	w->replies += 2;
 	return send_words(w->k, 4, add) && send_words(w->k, 3, expire);
 }
@@ -319,6 +321,9 @@ keeper_thread(void *arg)
 			dirty = dirty || zone_orphan_any(k->site->zone);
 			if (now >= renew_at)
 				renew_at = now + (renew(k) ? LEASE_TTL_US / 3 : RETRY_EVERY_US);
+			if (advice_due(&k->advice, k->site, now) && connected(k) &&
+			    !advice_look(&k->advice, k->site, &k->wire, &k->stop))
+				wire_close(&k->wire);
 			if (dirty && now >= flush_at) {
 				dirty = !flush(k);
 				flush_at =
