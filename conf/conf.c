@@ -22,6 +22,8 @@
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
 #define DEFAULT_DRAIN_TIMEOUT (300 * USEC_PER_SEC)
+/* libmilter's own: just above the two hours that an MTA may take for a command */
+#define DEFAULT_IDLE_TIMEOUT (7210 * USEC_PER_SEC)
 /* weir-milter or weirctl, in front of each complaint */
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
@@ -37,6 +39,7 @@ static struct {
 	FILE *errors;
 	unsigned nerrors;
 	bool exempt_given; /* replaces the default, be it empty */
+	bool password_written; /* in the file itself */
 } reading;
 
 static const char *
@@ -246,6 +249,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_opt_t opts[WORDS_MAX];
 	char path[64], *text = NULL;
 	cfg_t *cfg;
+	bool whole;
 	int rc;
 
 	section_opts("", opts);
@@ -269,17 +273,35 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_set_validate_func(cfg, "load", on_section);
 	reading.nerrors = 0;
 	cfg->filename = strdup(file);
-	rc = cfg->filename != NULL && read_whole(file, &text) ? parse_text(cfg, text)
-							      : CFG_FILE_ERROR;
+	whole = cfg->filename != NULL && read_whole(file, &text);
+	rc = whole ? parse_text(cfg, text) : CFG_FILE_ERROR;
 	if (rc == CFG_FILE_ERROR)
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file, strerror(errno));
 	else if (rc != CFG_SUCCESS && reading.nerrors == 0)
 		fprintf(errors, "%s: %s: not a configuration file\n", PROGRAM, file);
+	if (whole) {
+		/* not one that the environment has put there */
+		reading.password_written = c->redis.password[0] != '\0' &&
+		    (strstr(text, "${") == NULL || strstr(text, c->redis.password) != NULL);
+		explicit_bzero(text, strlen(text));
+	}
 	free(text);
 	/* exempt = {} exempts nobody, and is not the same as saying nothing */
 	reading.exempt_given = (cfg_getopt(cfg, "exempt")->flags & CFGF_MODIFIED) != 0;
 	cfg_free(cfg);
 	return rc == CFG_SUCCESS;
+}
+
+static void
+warn_of_readers(const char *file, FILE *errors)
+{
+	struct stat st;
+
+	if (stat(file, &st) == 0 && (st.st_mode & S_IRWXO) != 0)
+		fprintf(errors,
+		    "%s: warning: %s has a password in it and can be read by everybody: chmod o= "
+		    "it, or use password-file\n",
+		    PROGRAM, file);
 }
 
 /* The first line of the file. Not in weir.conf itself, which more people may read. */
@@ -359,6 +381,7 @@ conf_defaults(struct conf *c)
 	c->socket_mode = DEFAULT_SOCKET_MODE;
 	c->zone_size = DEFAULT_ZONE_SIZE;
 	c->drain_timeout_us = DEFAULT_DRAIN_TIMEOUT;
+	c->idle_timeout_us = DEFAULT_IDLE_TIMEOUT;
 	c->exempt = netset_new();
 	c->lists = exceptions_new(0, 0);
 	listing_init(&c->list_words);
@@ -396,12 +419,15 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		return false;
 	}
 	reading.exempt_given = false;
+	reading.password_written = false;
 	if (file != NULL && !parse_file(c, file, errors))
 		return false;
 	if (!reading.exempt_given && !add_default_exempt(c->exempt)) {
 		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
+	if (reading.password_written)
+		warn_of_readers(file, errors);
 	if (c->password_file[0] != '\0' &&
 	    !read_password("password-file", c->password_file, c->redis.password, errors))
 		return false;
@@ -411,6 +437,19 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		return false;
 	if (!finish_redis(c, file, errors))
 		return false;
+	if (c->redis.user[0] != '\0' && c->redis.password[0] == '\0') {
+		fprintf(errors, "%s: %s: redis user %s has no password: say password-file\n",
+		    PROGRAM, file, c->redis.user);
+		return false;
+	}
+	if (c->use_metrics && !c->metrics_anywhere && !socket_is_local(&c->metrics)) {
+		fprintf(errors,
+		    "%s: %s: metrics: other hosts can reach %s, and nobody is asked for a "
+		    "password: use 127.0.0.1, [::1] or a unix socket, or say metrics-anywhere = "
+		    "true\n",
+		    PROGRAM, file != NULL ? file : "built-in", c->metrics.text);
+		return false;
+	}
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	open_psl(c);
@@ -484,6 +523,10 @@ conf_print(const struct conf *c, FILE *out)
 		    c->redis.tls.on ? ", TLS" : "");
 	else
 		fprintf(out, "redis at %s\n", c->redis.host);
+	if (c->engine != ENGINE_LIBMILTER)
+		fprintf(out, "engine: %s\n", conf_engine_name(c->engine));
+	if (c->use_metrics)
+		fprintf(out, "metrics: %s\n", c->metrics.text);
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)

@@ -126,10 +126,68 @@ SETTER(drain_timeout)
 	return true;
 }
 
+SETTER(idle_timeout)
+{
+	int64_t us;
+
+	UNUSED(title);
+	if (!units_duration(value, &us) || us < USEC_PER_SEC || us > 86400 * USEC_PER_SEC)
+		return refuse(err, errlen, "must be a duration from 1s to 1d, such as 7210s");
+	c->idle_timeout_us = us;
+	return true;
+}
+
+static const char *const engines[] = {
+    [ENGINE_LIBMILTER] = "libmilter",
+    [ENGINE_EVENT] = "event",
+};
+
+const char *
+conf_engine_name(enum conf_engine e)
+{
+	return engines[e];
+}
+
+SETTER(engine)
+{
+	UNUSED(title);
+	for (unsigned i = 0; i < sizeof engines / sizeof engines[0]; i++)
+		if (strcmp(value, engines[i]) == 0) {
+			c->engine = (enum conf_engine)i;
+			return true;
+		}
+	return refuse(err, errlen, "must be libmilter or event");
+}
+
 SETTER(verbose)
 {
 	UNUSED(title);
 	return units_bool(value, &c->verbose) || refuse(err, errlen, "must be true or false");
+}
+
+/* HOST:PORT is what one writes for HTTP: here it needs no "inet:" in front. */
+SETTER(metrics)
+{
+	static const char *const kinds[] = {"unix:", "local:", "inet:", "inet6:"};
+	char text[SOCKET_TEXT_MAX + 8];
+	const char *kind = "inet:";
+
+	UNUSED(title);
+	c->use_metrics = strcmp(value, "off") != 0;
+	if (!c->use_metrics)
+		return true;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (strncmp(value, kinds[i], strlen(kinds[i])) == 0)
+			kind = "";
+	snprintf(text, sizeof text, "%s%.*s", kind, SOCKET_TEXT_MAX, value);
+	return socket_parse(text, &c->metrics, err, errlen);
+}
+
+SETTER(metrics_anywhere)
+{
+	UNUSED(title);
+	return units_bool(value, &c->metrics_anywhere) ||
+	    refuse(err, errlen, "must be true or false");
 }
 
 SETTER(mode)
@@ -504,7 +562,11 @@ const struct conf_word conf_words[] = {
     {"", "workers", set_workers, false},
     {"", "zone-size", set_zone_size, false},
     {"", "drain-timeout", set_drain_timeout, false},
+    {"", "idle-timeout", set_idle_timeout, false},
+    {"", "engine", set_engine, false},
     {"", "verbose", set_verbose, false},
+    {"", "metrics", set_metrics, false},
+    {"", "metrics-anywhere", set_metrics_anywhere, false},
     {"", "mode", set_mode, false},
     {"", "refuse-at", set_refuse_at, false},
     {"", "address-v6", set_address_v6, false},

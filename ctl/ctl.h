@@ -26,6 +26,8 @@ enum ctl_exit {
 
 struct ctl {
 	struct conf conf; /* file, and -r over it */
+	const char *conf_file; /* NULL = none */
+	char conf_trouble[512]; /* why it cannot be used; only doctor goes on then */
 	bool json, yes;
 	bool terminal, colour; /* of standard output */
 	const char *reason; /* -m, "" = none */
@@ -38,13 +40,15 @@ void ctl_die(enum ctl_exit status, const char *fmt, ...)
 
 /* --- redis.c: talking to Redis; all end the program when it cannot be reached ----------------- */
 
-/* Connects, logs in, and asks whether it is there. False: why not, in words. */
+/* Whether it is there; if not, why in words. For who must go on without it. */
 bool ctl_redis_answers(struct ctl *c, char *why, size_t whylen);
 /* Any reply but an error; an error ends the program with what it means. Free it. */
 redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
 /* As redisCommand()'s format. */
 redisReply *ctl_callf(struct ctl *c, const char *fmt, ...);
-/* The same, but NULL when the key is of another type: one bad key must not hide the others. */
+/* For who must go on: an error is a reply, too, and NULL is no answer. */
+redisReply *ctl_tryf(struct ctl *c, const char *fmt, ...);
+/* As ctl_callf(), but NULL when the key is of another type: one bad key must not hide the others. */
 redisReply *ctl_lookf(struct ctl *c, const char *fmt, ...);
 #define CTL_CURSOR_MAX 32
 /* The next keys that match: cursor is "0" at the beginning, and "0" again when these were the last.
@@ -256,6 +260,7 @@ int cmd_import(struct ctl *c, int argc, char **argv);
 int cmd_why(struct ctl *c, int argc, char **argv);
 int cmd_top(struct ctl *c, int argc, char **argv);
 int cmd_status(struct ctl *c, int argc, char **argv);
+int cmd_metrics(struct ctl *c, int argc, char **argv);
 int cmd_clear(struct ctl *c, int argc, char **argv);
 int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_greylist(struct ctl *c, int argc, char **argv);
@@ -263,5 +268,7 @@ int cmd_greylist(struct ctl *c, int argc, char **argv);
 int list_greylist(struct ctl *c, int argc, char **argv);
 int cmd_replay(struct ctl *c, int argc, char **argv);
 int cmd_suggest(struct ctl *c, int argc, char **argv);
+int cmd_doctor(struct ctl *c, int argc, char **argv);
+int cmd_attach(struct ctl *c, int argc, char **argv);
 
 #endif

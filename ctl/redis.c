@@ -310,7 +310,8 @@ ctl_redis_answers(struct ctl *c, char *why, size_t whylen)
 	struct link *l = link_of(c);
 	char trouble[WIRE_WHY_MAX], safe[WIRE_WHY_MAX];
 	redisReply *r = call_slot(l, slot_of_command(l, ping), ping, sizeof ping - 1, trouble);
-	bool ok = r != NULL && r->type != REDIS_REPLY_ERROR;
+	/* weir-milter's own user need not have PING; that is an answer, too */
+	bool ok = r != NULL && (r->type != REDIS_REPLY_ERROR || strncmp(r->str, "NOPERM", 6) == 0);
 
 	if (r != NULL && !ok)
 		snprintf(trouble, sizeof trouble, "%s", r->str);
@@ -344,6 +345,26 @@ ctl_callf(struct ctl *c, const char *fmt, ...)
 	va_end(ap);
 	r = call(c, cmd, len);
 	check_reply(c, r);
+	return r;
+}
+
+redisReply *
+ctl_tryf(struct ctl *c, const char *fmt, ...)
+{
+	struct link *l = link_of(c);
+	char why[WIRE_WHY_MAX];
+	redisReply *r;
+	va_list ap;
+	char *cmd;
+	int len;
+
+	va_start(ap, fmt);
+	len = redisvFormatCommand(&cmd, fmt, ap);
+	va_end(ap);
+	if (len < 0)
+		return NULL;
+	r = call_slot(l, slot_of_command(l, cmd), cmd, (size_t)len, why);
+	redisFreeCommand(cmd);
 	return r;
 }
 

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "advice.h"
 #include "clock.h"
 #include "keeper.h"
 #include "lua.h"
@@ -37,6 +38,7 @@ struct keeper {
 	atomic_bool woken, stop;
 	_Atomic uint64_t renewals;
 	struct wire wires[NODES_MAX]; /* from here on the thread's alone */
+	struct advice advice;
 	bool ending; /* the last flush: stop does not interrupt it */
 	int64_t end_us; /* and its deadline */
 };
@@ -222,7 +224,7 @@ walk_record(struct walk *w, unsigned node, const char *key, const char *member)
 	}
 	if (w->score[0] == '\0' && !ask_time(w, node))
 		return false;
-	snprintf(life, sizeof life, "%" PRId64, LEASE_TTL_US / USEC_PER_MSEC);
+	snprintf(life, sizeof life, "%" PRId64, OPEN_LIFE_US / USEC_PER_MSEC);
 	w->replies[node] += 2;
 	return send_words(w->k, node, 4, add) && send_words(w->k, node, 3, expire);
 }
@@ -376,6 +378,20 @@ who_is_down(const struct keeper *k)
 	return down == 0 ? DOWN_NONE : down < serving ? DOWN_SOME : DOWN_ALL;
 }
 
+/* Of a Cluster one node speaks for all: they are set up alike. */
+static void
+advise(struct keeper *k)
+{
+	const struct topology *t = k->site->topology;
+	unsigned node = 0;
+
+	while (node < topology_nodes(t) && (!topology_serves(t, node) || !usable_node(k, node)))
+		node++;
+	if (node < topology_nodes(t) && connected(k, node) &&
+	    !advice_look(&k->advice, k->site, &k->wires[node], &k->stop))
+		wire_close(&k->wires[node]);
+}
+
 static void *
 keeper_thread(void *arg)
 {
@@ -413,6 +429,8 @@ keeper_thread(void *arg)
 			dirty = dirty || zone_orphan_any(k->site->zone);
 			if (now >= renew_at)
 				renew_at = now + (renew(k) ? LEASE_TTL_US / 3 : RETRY_EVERY_US);
+			if (advice_due(&k->advice, k->site, now))
+				advise(k);
 			if (dirty && now >= flush_at) {
 				dirty = !flush(k);
 				flush_at =

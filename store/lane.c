@@ -458,6 +458,8 @@ give_up(struct lane *l, struct lane_call *me, char why[WIRE_WHY_MAX])
 {
 	snprintf(why, WIRE_WHY_MAX, "timeout after %lld ms",
 	    (long long)((me->deadline_us - me->start_us + 999) / 1000));
+	/* or the lead would be passed to nobody, and every later question wait for ever */
+	me->waiting = false;
 	if (queue_remove(&l->pending, me))
 		entry_free(me);
 	else

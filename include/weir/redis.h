@@ -19,6 +19,10 @@
 /* An open session's lease lives this long in Redis unless it is renewed, so that the sessions
  * of a host that vanished are forgotten after at most this time. Renewed at a third of it. */
 #define LEASE_TTL_US (60 * USEC_PER_SEC)
+/* ... but the set that it stands in is kept for so long after it was last written: a full Redis
+ * forgets first what expires first (volatile-ttl), and a flood must not empty these sets. One
+ * whose last session has ended is removed at once. */
+#define OPEN_LIFE_US (86400 * USEC_PER_SEC)
 
 enum redis_kind {
 	REDIS_ALONE, /* host and port */
@@ -56,7 +60,11 @@ struct redis_options {
 	char password[REDIS_SECRET_MAX + 1];
 	char prefix[REDIS_PREFIX_MAX + 1]; /* printable, no braces, blanks or glob characters */
 	int64_t timeout_us;
+	unsigned advise; /* ADVISE_*: say once what is dangerous about its settings; 0 = nothing */
 };
+
+#define ADVISE_MEMORY 1u /* its bound, and what it forgets */
+#define ADVISE_SAVING 2u /* it keeps what was learnt in weeks */
 
 /* "redis://[user:password@]host[:port][/db]", "unix:/path[?db=N]", "rediss://..." (TLS),
  * "redis-cluster://[user:password@]host[:port][,host[:port]...]",

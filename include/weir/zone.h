@@ -219,6 +219,7 @@ enum zone_counter {
 	ZONE_SHED, /* of those refused, for the host's load */
 	ZONE_REDIS_LOST, /* the breaker opened */
 	ZONE_REDIS_LOST_AT, /* ... last, microseconds since 1970 */
+	ZONE_ADVICE, /* what has been said of Redis' settings, as of store/advice.c */
 	ZONE_COUNTERS
 };
 
@@ -231,6 +232,7 @@ enum zone_note {
 	ZONE_NOTE_WRONGKEY, /* a key holds something else than weir's */
 	ZONE_NOTE_LOAD, /* the limits in Redis cannot be read */
 	ZONE_NOTE_NEIGHBOURS, /* nor what other weir-milters say of their load */
+	ZONE_NOTE_ADVICE, /* when Redis' settings were looked at */
 	ZONE_NOTE_SLOTS, /* a part of the Cluster is served by nobody */
 	ZONE_NOTES
 };
@@ -243,6 +245,10 @@ bool zone_note_due(struct zone *z, enum zone_note n, int64_t now_us, int64_t eve
 void zone_latency_add(struct zone *z, int64_t us);
 /* The counts since the start, by class. */
 void zone_latencies(struct zone *z, int64_t out[ZONE_LATENCIES]);
+/* All of them together, microseconds. */
+int64_t zone_latency_sum(struct zone *z);
+/* What is in this class is below so many microseconds. */
+int64_t zone_latency_end(unsigned class);
 /* The upper bound of the class that holds this share (0..1) of the counts; 0 without any. */
 int64_t zone_latency_quantile(const int64_t counts[ZONE_LATENCIES], double share);
 

@@ -68,6 +68,8 @@ local QUOTA_PARTS, QUOTA_CHUNKS = 20, 42
 local BAD_MIN, BAD_SHARE, COUNT_MAX, DAY = 5000000, 4, 1000000000000, 86400000000
 -- whom a shadow limit would have refused is asked about later than within the hour
 local SHADOW_LIFE = 86400000
+-- OPEN_LIFE_US in include/weir/redis.h, in milliseconds
+local OPEN_LIFE = '86400000'
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
@@ -319,6 +321,7 @@ end
 -- Each hit by itself.
 local shed = trust and trust.known_only and not known
 local fits, room, refusal, overran = blocked == 0 and not shed and elsewhere ~= 1, false, nil, false
+local own = false
 for i = 1, nhits do
 	local hit = hits[i]
 	local skipped = hit.whom == STRANGERS and known or hit.whom == FOR_KNOWN and not known
@@ -355,6 +358,7 @@ for i = 1, nhits do
 	if hit.over and hit.enforced and hit.mode ~= NOTE then
 		fits, refusal = false, refusal or hit.name
 		overran = overran or hit.open == 0
+		own = own or hit.record == total
 	end
 	if hit.open ~= 0 and not hit.over then
 		room = true
@@ -539,8 +543,8 @@ for i = 1, nhits do
 		end
 	elseif charged and room and member ~= '' then
 		-- in the set of a shadow limit too: it is the count of what is open
-		call('ZADD', KEYS[hit.open], format('%.0f', now + lease_us), member)
-		call('PEXPIRE', KEYS[hit.open], format('%.0f', lease_us / 1000))
+		call('ZADD', KEYS[hit.open], now + lease_us, member)
+		call('PEXPIRE', KEYS[hit.open], OPEN_LIFE)
 		-- last: Redis checks its memory only before the first write of a script
 		call('ZREMRANGEBYSCORE', KEYS[hit.open], '-inf', stamp)
 	end
@@ -594,7 +598,11 @@ if wrote_key and charged then
 	call('SET', wrote_key, stamp, 'PX', format('%.0f', math.ceil(wrote_us / 1000)))
 end
 
-if counts then
+-- An address that was never let in, and is refused by a limit of its network or because its pool
+-- is blocked, is not written down: or a range of addresses fills Redis while it is refused.
+local unseen = not (fits or own or rejected) and total.sets == 0 and
+	not number(total.got[totals + 1])
+if counts and not unseen then
 	local got = total.got
 	local count = charged and 'ok' or 'refused'
 	local before = number(got[totals + (charged and 2 or 3)]) or 0
