@@ -35,8 +35,9 @@ struct conf {
 	int64_t drain_timeout_us; /* for the last sessions of a worker that stops; 0 = cut them */
 	bool verbose;
 	bool use_redis;
+	unsigned redis_where; /* how many words say where it is: one may */
 	struct redis_options redis;
-	char password_file[CONF_PATH_MAX];
+	char password_file[CONF_PATH_MAX], sentinel_password_file[CONF_PATH_MAX];
 	/* Where the length of the MTA's queue is found: either of them, or neither. */
 	unsigned nqueue_directories;
 	char queue_directories[CONF_QUEUE_DIRECTORIES_MAX][CONF_PATH_MAX];
@@ -60,7 +61,7 @@ void conf_print(const struct conf *c, FILE *out);
 
 /* What the zone's counters and leases are about: with another Redis they are about something
  * else. No password in it, and one line. */
-#define CONF_STORE_MARK_MAX (REDIS_HOST_MAX + REDIS_PREFIX_MAX + 64)
+#define CONF_STORE_MARK_MAX (REDIS_TEXT_MAX + REDIS_PREFIX_MAX + 64)
 void conf_store_mark(const struct conf *c, char out[CONF_STORE_MARK_MAX]);
 
 void conf_free(struct conf *c);

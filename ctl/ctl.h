@@ -29,7 +29,7 @@ struct ctl {
 	bool json, yes;
 	bool terminal, colour; /* of standard output */
 	const char *reason; /* -m, "" = none */
-	redisContext *redis; /* NULL until ctl_call() */
+	struct link *link; /* redis.c's; NULL until ctl_call() */
 };
 
 /* One sentence on standard error, then exit(status). */
@@ -46,6 +46,15 @@ redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
 redisReply *ctl_callf(struct ctl *c, const char *fmt, ...);
 /* The same, but NULL when the key is of another type: one bad key must not hide the others. */
 redisReply *ctl_lookf(struct ctl *c, const char *fmt, ...);
+#define CTL_CURSOR_MAX 32
+/* The next keys that match: cursor is "0" at the beginning, and "0" again when these were the last.
+ * All nodes of a Cluster, one after another. {cursor, {key, ...}}; free it. */
+redisReply *ctl_scan(struct ctl *c, char cursor[CTL_CURSOR_MAX], const char *pattern);
+/* To the node that the last keys came from: several commands, and then as many replies. Errors are
+ * replies here. */
+void ctl_push(struct ctl *c, int argc, const char **argv);
+redisReply *ctl_pull(struct ctl *c);
+void ctl_hang_up(struct ctl *c);
 void ctl_wrong_key(const char *key) __attribute__((noreturn));
 /* EVAL of script: keys are completed with the prefix. */
 redisReply *ctl_eval(

@@ -159,6 +159,8 @@ main(int argc, char **argv)
 		return CTL_REFUSED;
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "-r: %s", err);
+	if (url != NULL && !redis_options_check(&c.conf.redis, err, sizeof err))
+		ctl_die(CTL_REFUSED, "-r: %s", err);
 	if (url != NULL)
 		c.conf.use_redis = true;
 	if (url == NULL && !c.conf.use_redis && strcmp(argv[optind], "drain") == 0)
@@ -179,8 +181,7 @@ main(int argc, char **argv)
 		    out_safe(argv[optind], 60, safe, sizeof safe), argc > optind + 1 ? " ..." : "");
 		usage(stderr);
 	}
-	if (c.redis != NULL)
-		redisFree(c.redis);
+	ctl_hang_up(&c);
 	conf_free(&c.conf);
 	if (fflush(stdout) != 0)
 		return CTL_REFUSED;

@@ -283,7 +283,10 @@ ask_part_command(const struct site *s, const struct ask_names *n, bool text,
 	arg_packed(&a, at.nhits);
 	arg_packed(&a, q->peek);
 	arg_packed(&a, q->rejected);
-	arg_packed(&a, pool ? 1 : p->told == ASK_TOLD_NOT ? 0 : 1 + p->told);
+	if (pool)
+		arg_packed(&a, p->later ? 4 : 1);
+	else
+		arg_packed(&a, p->told == ASK_TOLD_NOT ? 0 : 1 + p->told);
 	arg_packed(&a, asks_grey(q, p));
 	arg_packed(&a, p->whole ? q->wrote_us : 0);
 	arg_packed(&a, p->elsewhere);

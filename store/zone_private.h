@@ -103,7 +103,7 @@ struct zone_worker {
 /* By these a program knows the zone that another one made. */
 #define ZONE_MAGIC UINT64_C(0x656e6f7a72696577) /* "weirzone" */
 /* Raise it when what is in the zone changes its meaning; sizes tell by themselves. */
-#define ZONE_LAYOUT 1
+#define ZONE_LAYOUT 2
 
 struct zone {
 	uint64_t magic;
@@ -115,7 +115,8 @@ struct zone {
 	unsigned workers;
 	struct siphash_key secret;
 	_Atomic int64_t drain_until_us[ZONE_DRAINS];
-	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
+	_Alignas(64) _Atomic int64_t breakers[ZONE_BREAKERS]; /* see zone_breaker.c */
+	_Atomic uint64_t breaker_of[ZONE_BREAKERS]; /* a hash of the node's name, 0 = free */
 	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
 	_Atomic int64_t noted_us[ZONE_NOTES]; /* when last, 0 = never */
 	_Atomic int64_t latencies[ZONE_LATENCIES];

@@ -19,13 +19,14 @@
 --       record that keeps the totals (1..R); 0 = it is elsewhere
 --       R, H; 1 = only look: whatever the generation, nothing is written
 --       1 = the MTA refused a recipient: that is counted, not ok or refused
---       1 = there is a question about the pool; the answer of another part is: 2 = known,
---       3 = a stranger
+--       1 = there is a question about the pool; 4 = the same, and what it earns is told when all
+--       parts have answered; else what another part says of it: 2 = known, 3 = a stranger
 --       1 = there is a question about the greylist
 --       a local user writes: remember the mailbox so long (us), 0 = nobody
 --       what the other parts say: 0 = nothing yet, 1 = refused, 2 = held back by greylisting;
---       3, 4, 5 = undo: this part was charged, and the whole is refused, refused by a rate or
---       quota, held back
+--       afterwards: 3, 4, 5, 9 = undo: this part was charged, and the whole is refused, refused by
+--       a rate or quota, held back, both; 6, 7, 8 = for what the pool earns: all was charged,
+--       refused, refused by a rate or quota
 --       1 = this is a part of a request whose other records are elsewhere, as the generation is
 -- lives of the R records in milliseconds; a pool's is longer as it needs be
 -- hit   record (1..R); index in KEYS of the set of leases, 0 = bucket or quota; 1 = enforced, 0 =
@@ -76,7 +77,8 @@ local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 local now, lease_us, total, nrecords, nhits, peek, rejected, pool_asked, grey_asked, wrote_us,
 	elsewhere, part = numbers('<dddddddddddd', ARGV[4])
 peek, rejected, part = peek == 1, rejected == 1, part == 1
-local member, undo = ARGV[2], elsewhere >= 3
+local member, afterwards = ARGV[2], elsewhere >= 3
+local undo = afterwards and elsewhere <= 5 or elsewhere == 9
 
 if not part then
 	local generation = pcall('GET', KEYS[1])
@@ -268,7 +270,8 @@ for i = 1, nhits do
 	}
 end
 local trust
-if pool_asked == 1 then
+local later = pool_asked == 4
+if pool_asked == 1 or later then
 	local record, event, block, passed, messages, over, keep, known_only =
 		numbers('<dddddddd', ARGV[6])
 	record = records[record]
@@ -457,12 +460,47 @@ local function write_records()
 	end
 end
 
+-- What the pool earns by this event; false: nothing.
+local function trust_event(good, bad)
+	local t = trust.now
+	local step = floor(trust.over / max(1, trust.messages - 1))
+	if trust.event == REJECTED or bad then
+		if t.bad < COUNT_MAX then
+			t.bad = t.bad + 1000000
+		end
+		if turned(t) then
+			t.credit = 0
+		end
+	elseif trust.event == MESSAGE and good then
+		if t.good < COUNT_MAX then
+			t.good = t.good + 1000000
+		end
+		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
+			local next = t.earned ~= 0 and now - t.earned < 2 * step
+			t.earned = next and t.earned + step or now
+			t.credit = min(t.credit + 1000000, 2 * trust.messages * 1000000)
+		end
+	else
+		return false
+	end
+	return true
+end
+
+local function put_trust()
+	local t = trust.now
+	-- trust_life_us(), in milliseconds
+	local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
+	trust.record.ttl = max(trust.record.ttl, math.ceil(life / 1000), 604800000)
+	put(trust.record, 'trust', format('%.0f %.0f %.0f %s %.0f', t.credit, t.good, t.bad, stamp,
+		t.earned))
+end
+
 -- As if the whole had been refused, or held back, in one step. A pass of greylisting stays (who
 -- waited has waited), and so does what is charged whatever the rest.
 if undo then
 	for i = 1, nhits do
 		local hit = hits[i]
-		local shared = hit.enforced and hit.most == 0 or elsewhere == 5
+		local shared = hit.enforced and hit.most == 0 or elsewhere == 5 or elsewhere == 9
 		if hit.open == 0 and hit.mode == CHARGE and shared and not hit.skipped then
 			if hit.quota then
 				local left = hit.cost
@@ -477,22 +515,17 @@ if undo then
 			end
 		end
 	end
-	if trust and trust.event == MESSAGE then
-		local t = trust.now
-		t.good, t.credit = max(0, t.good - 1000000), max(0, t.credit - 1000000)
-		if elsewhere == 4 then
-			t.bad = t.bad + 1000000
-			t.credit = turned(t) and 0 or t.credit
-		end
-		put(trust.record, 'trust', format('%.0f %.0f %.0f %s %.0f', t.credit, t.good, t.bad,
-			stamp, t.earned))
-	end
 	if counts and not rejected then
 		put(total, 'ok', format('%.0f', max(0, (number(total.got[totals + 2]) or 0) - 1)))
 		put(total, 'refused', format('%.0f', (number(total.got[totals + 3]) or 0) + 1))
 		if ARGV[3] ~= '' then
 			put(total, 'refusal', ARGV[3] .. ' ' .. stamp)
 		end
+	end
+end
+if afterwards then
+	if trust and trust_event(elsewhere == 6, elsewhere == 4 or elsewhere == 8 or elsewhere == 9) then
+		put_trust()
 	end
 	write_records()
 	return answer
@@ -537,39 +570,14 @@ for i = 1, nhits do
 end
 
 if trust then
-	local t = trust.now
-	local step = floor(trust.over / max(1, trust.messages - 1))
-	local event = true
-	if trust.event == REJECTED or overran then
-		if t.bad < COUNT_MAX then
-			t.bad = t.bad + 1000000
-		end
-		if turned(t) then
-			t.credit = 0
-		end
-	elseif trust.event == MESSAGE and charged then
-		if t.good < COUNT_MAX then
-			t.good = t.good + 1000000
-		end
-		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
-			local next = t.earned ~= 0 and now - t.earned < 2 * step
-			t.earned = next and t.earned + step or now
-			t.credit = min(t.credit + 1000000, 2 * trust.messages * 1000000)
-		end
-	else
-		event = false
-	end
+	local event = not later and trust_event(charged, overran)
 	if trust.block > 0 then
 		trust.record.ttl = max(trust.record.ttl, math.ceil(trust.block / 1000))
-		t.credit, event = 0, true
+		trust.now.credit, event = 0, true
 		put(trust.record, 'blocked', format('%.0f', now + trust.block))
 	end
 	if event then
-		-- trust_life_us(), in milliseconds
-		local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
-		trust.record.ttl = max(trust.record.ttl, math.ceil(life / 1000), 604800000)
-		put(trust.record, 'trust', format('%.0f %.0f %.0f %s %.0f', t.credit, t.good, t.bad,
-			stamp, t.earned))
+		put_trust()
 	end
 end
 
