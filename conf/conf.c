@@ -22,6 +22,8 @@
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
 #define DEFAULT_DRAIN_TIMEOUT (300 * USEC_PER_SEC)
+/* libmilter's own: just above the two hours that an MTA may take for a command */
+#define DEFAULT_IDLE_TIMEOUT (7210 * USEC_PER_SEC)
 /* weir-milter or weirctl, in front of each complaint */
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
@@ -359,6 +361,7 @@ conf_defaults(struct conf *c)
 	c->socket_mode = DEFAULT_SOCKET_MODE;
 	c->zone_size = DEFAULT_ZONE_SIZE;
 	c->drain_timeout_us = DEFAULT_DRAIN_TIMEOUT;
+	c->idle_timeout_us = DEFAULT_IDLE_TIMEOUT;
 	c->exempt = netset_new();
 	c->lists = exceptions_new(0, 0);
 	listing_init(&c->list_words);
@@ -484,6 +487,8 @@ conf_print(const struct conf *c, FILE *out)
 		    c->redis.tls.on ? ", TLS" : "");
 	else
 		fprintf(out, "redis at %s\n", c->redis.host);
+	if (c->engine != ENGINE_LIBMILTER)
+		fprintf(out, "engine: %s\n", conf_engine_name(c->engine));
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)

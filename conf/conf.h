@@ -24,6 +24,9 @@
 /* A quarter of what a zone has room for: after a reload old ones live beside the new ones. */
 #define CONF_WORKERS_MAX 64
 
+/* Who speaks with the MTA. */
+enum conf_engine { ENGINE_LIBMILTER, ENGINE_EVENT };
+
 struct conf {
 	struct socket_spec socket;
 	char socket_owner[CONF_NAME_MAX], socket_group[CONF_NAME_MAX];
@@ -33,6 +36,8 @@ struct conf {
 	unsigned workers; /* 0 = number of cores, at least 2 */
 	int64_t zone_size;
 	int64_t drain_timeout_us; /* for the last sessions of a worker that stops; 0 = cut them */
+	enum conf_engine engine;
+	int64_t idle_timeout_us; /* a session of which the MTA says nothing for so long is over */
 	bool verbose;
 	bool use_redis;
 	unsigned redis_where; /* how many words say where it is: one may */
@@ -51,6 +56,9 @@ struct conf {
 };
 
 void conf_defaults(struct conf *c);
+
+/* "libmilter", "event" */
+const char *conf_engine_name(enum conf_engine e);
 
 /* file NULL: built-in defaults. On false one or more lines "FILE:LINE: what to do" have gone to
  * errors. */

@@ -126,6 +126,39 @@ SETTER(drain_timeout)
 	return true;
 }
 
+SETTER(idle_timeout)
+{
+	int64_t us;
+
+	UNUSED(title);
+	if (!units_duration(value, &us) || us < USEC_PER_SEC || us > 86400 * USEC_PER_SEC)
+		return refuse(err, errlen, "must be a duration from 1s to 1d, such as 7210s");
+	c->idle_timeout_us = us;
+	return true;
+}
+
+static const char *const engines[] = {
+    [ENGINE_LIBMILTER] = "libmilter",
+    [ENGINE_EVENT] = "event",
+};
+
+const char *
+conf_engine_name(enum conf_engine e)
+{
+	return engines[e];
+}
+
+SETTER(engine)
+{
+	UNUSED(title);
+	for (unsigned i = 0; i < sizeof engines / sizeof engines[0]; i++)
+		if (strcmp(value, engines[i]) == 0) {
+			c->engine = (enum conf_engine)i;
+			return true;
+		}
+	return refuse(err, errlen, "must be libmilter or event");
+}
+
 SETTER(verbose)
 {
 	UNUSED(title);
@@ -504,6 +537,8 @@ const struct conf_word conf_words[] = {
     {"", "workers", set_workers, false},
     {"", "zone-size", set_zone_size, false},
     {"", "drain-timeout", set_drain_timeout, false},
+    {"", "idle-timeout", set_idle_timeout, false},
+    {"", "engine", set_engine, false},
     {"", "verbose", set_verbose, false},
     {"", "mode", set_mode, false},
     {"", "refuse-at", set_refuse_at, false},

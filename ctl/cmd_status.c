@@ -118,8 +118,9 @@ print_status(const struct ctl *c, const json_t *result)
 		out_colour(c, BOLD);
 		printf("%s", out_text(n, "node"));
 		out_colour(c, PLAIN);
-		printf("  weir %s, up %s, %" PRId64 " workers, mode %s\n", out_text(n, "version"),
+		printf("  weir %s, up %s, %" PRId64 " workers%s, mode %s\n", out_text(n, "version"),
 		    out_duration(now - out_whole(n, "started"), up), out_whole(n, "workers"),
+		    strcmp(out_text(n, "engine"), "event") == 0 ? ", engine event" : "",
 		    out_text(n, "mode"));
 		print_sessions(n);
 		if (strcmp(out_text(n, "drain"), "on") == 0)

@@ -1,7 +1,7 @@
 /*
  * worker.c - see worker.h.
  *
- * The main thread waits for the master's word; libmilter runs in a thread of its own. So the main
+ * The main thread waits for the master's word; the engine runs in a thread of its own. So the main
  * thread can leave SIGHUP, SIGTERM and SIGINT unblocked and ignored, and the kernel drops them
  * before libmilter's own thread, which would end all sessions, can take them: systemd, a
  * terminal's ^C and a careless killall send them to workers, too.
@@ -19,7 +19,6 @@
 
 #include "clock.h"
 #include "engine.h"
-#include "listener.h"
 #include "log.h"
 #include "status.h"
 #include "thread.h"
@@ -29,9 +28,6 @@
 #define TICK_US USEC_PER_SEC
 /* Decisions under way end within the Redis timeout (at most 250 ms); then we go anyway. */
 #define STOP_WAIT_MS 400
-/* libmilter does not say when it has started, but ends at once when it cannot: on a reload the
- * workers of before go on until this one is seen to live. */
-#define READY_US (30 * USEC_PER_MSEC)
 /* While it drains, it looks so often whether its last session has ended. */
 #define DRAIN_LOOK_US (50 * USEC_PER_MSEC)
 /* An accept() that was under way as the listener was silenced has long returned by then. */
@@ -42,9 +38,8 @@
 /* What the threads that can end the process need. */
 static struct {
 	struct worker worker;
+	const struct engine *engine;
 	int listen_fd, control_fd;
-	struct listener listener;
-	atomic_bool running; /* the listener has its thread */
 	_Atomic int64_t ready_us; /* when to say so, monotonic; 0 = not yet, or said */
 	bool draining;
 	int64_t settled_us; /* monotonic */
@@ -76,10 +71,10 @@ tell_master(char word)
 }
 
 void
-worker_ready(struct worker *w)
+worker_ready(struct worker *w, int64_t settle_us)
 {
 	(void)w;
-	atomic_store(&self.ready_us, clock_mono_us() + READY_US);
+	atomic_store(&self.ready_us, clock_mono_us() + settle_us);
 }
 
 static void
@@ -89,7 +84,7 @@ on_notice(void *ctx, int priority, const char *line)
 	log_line(priority, "%s", line);
 }
 
-/* Ends the process: in time, whatever libmilter's threads are doing. */
+/* Ends the process: in time, whatever the engine's threads are doing. */
 static void
 leave(int status)
 {
@@ -103,7 +98,7 @@ leave(int status)
 	for (int i = 0; i < STOP_WAIT_MS && atomic_load(&w->in_flight) > 0; i++)
 		nanosleep(&ms, NULL);
 	/* a thread that still decides may use the store: then Redis lets the leases expire */
-	if (atomic_load(&w->in_flight) == 0)
+	if (atomic_load(&w->in_flight) == 0 && self.engine->stop())
 		store_close(&w->store);
 	log_fold_flush(true);
 	_exit(status);
@@ -164,7 +159,7 @@ drain(struct worker *w, int64_t settle_us)
 	self.draining = true;
 	zone_worker_drains(w->zone, w->place);
 	snapshots_silence(w->snapshots);
-	listener_silence(&self.listener);
+	self.engine->silence();
 	tell_master(WORKER_DEAF);
 }
 
@@ -173,7 +168,7 @@ static bool
 drained(struct worker *w)
 {
 	return self.draining && atomic_load(&w->open) == 0 && clock_mono_us() >= self.settled_us &&
-	    listener_connections(&self.listener) <= 0;
+	    self.engine->connections() <= 0;
 }
 
 static void
@@ -233,7 +228,7 @@ open_store(struct worker *w)
 	}
 	w->store = redis_store_open(
 	    &w->conf->redis, w->zone, w->place, w->conf->rules.node, on_notice, NULL);
-	if (w->store == NULL)
+	if (w->store == NULL || (self.engine->attach != NULL && !self.engine->attach(w, w->store)))
 		return false;
 	w->store = chain_store_open(w->store, w->zone, w->place);
 	return w->store != NULL;
@@ -259,9 +254,7 @@ run_engine(void *arg)
 {
 	struct worker *w = arg;
 
-	listener_thread(&self.listener);
-	atomic_store(&self.running, true);
-	if (!engine_run(w, self.listen_fd))
+	if (!self.engine->run(w, self.listen_fd))
 		leave(WORKER_EXIT_CONFIG);
 	leave(EXIT_SUCCESS);
 	return NULL;
@@ -276,11 +269,12 @@ worker_run(const struct worker *given, int listen_fd, int control_fd)
 
 	ignore_signals();
 	*w = *given;
+	self.engine = w->conf->engine == ENGINE_EVENT ? &engine_event : &engine_libmilter;
 	self.listen_fd = listen_fd;
 	self.control_fd = control_fd;
 	/* one worker speaks for all, so that each change is one line */
 	w->snapshots = snapshots_new(&w->conf->rules, w->number == 0);
-	if (w->snapshots == NULL || !open_store(w) || !listener_init(&self.listener, listen_fd)) {
+	if (w->snapshots == NULL || !open_store(w)) {
 		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
@@ -291,7 +285,7 @@ worker_run(const struct worker *given, int listen_fd, int control_fd)
 		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
-	while (!atomic_load(&self.running) || atomic_load(&self.ready_us) == 0)
+	while (atomic_load(&self.ready_us) == 0)
 		nanosleep(&ms, NULL);
 	watch(w);
 	abort(); /* not reached: leave() ends the process */

@@ -10,7 +10,7 @@
 
 #include "clock.h"
 #include "lane.h"
-#include "question.h"
+#include "redis_private.h"
 #include "scout.h"
 
 struct redis_store {
@@ -18,6 +18,8 @@ struct redis_store {
 	struct desk desk;
 	pthread_mutex_t lock; /* for a new lane */
 	_Atomic(struct lane *) lanes[NODES_MAX]; /* to each node, made when first needed */
+	const struct redis_loop_ops *loop; /* NULL: there is none */
+	struct redis_event *event;
 };
 
 /* NULL: out of memory or descriptors. */
@@ -139,6 +141,17 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 	return drive(me, &x);
 }
 
+static bool
+submit(struct store *s, struct store_call *c, enum store_status *status)
+{
+	struct redis_store *me = (struct redis_store *)s;
+
+	if (me->loop != NULL)
+		return me->loop->submit(me->event, c, status);
+	*status = ask(s, c->q, c->now_us, c->out);
+	return true;
+}
+
 static void
 release(struct store *s, uint64_t lease)
 {
@@ -183,6 +196,8 @@ close_store(struct store *s)
 {
 	struct redis_store *me = (struct redis_store *)s;
 
+	if (me->loop != NULL)
+		me->loop->detach(me->event);
 	keeper_free(&me->desk.keeper);
 	scout_free(&me->desk.scout);
 	for (unsigned i = 0; i < NODES_MAX; i++) {
@@ -199,7 +214,8 @@ struct store *
 redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker, const char *node,
     store_notice *notice, void *ctx)
 {
-	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
+	static const struct store_ops ops = {
+	    ask, submit, release, load, publish, neighbours, close_store};
 	struct redis_store *me = calloc(1, sizeof *me);
 	struct desk *d;
 
@@ -218,4 +234,19 @@ redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker,
 		return NULL;
 	}
 	return &me->store;
+}
+
+struct desk *
+redis_store_desk(struct store *redis)
+{
+	return &((struct redis_store *)redis)->desk;
+}
+
+void
+redis_store_loop(struct store *redis, const struct redis_loop_ops *ops, struct redis_event *e)
+{
+	struct redis_store *me = (struct redis_store *)redis;
+
+	me->loop = ops;
+	me->event = e;
 }

@@ -22,7 +22,7 @@
 /* The first look may take so long before the store is open without an answer. */
 #define FIRST_LOOK_US (500 * USEC_PER_MSEC)
 #define LOOK_EVERY_US USEC_PER_SEC
-#define LOOK_AGAIN_US (200 * USEC_PER_MSEC) /* while something is wrong */
+#define LOOK_AGAIN_US (100 * USEC_PER_MSEC) /* while something is wrong */
 /* However often it is woken. */
 #define LOOK_REST_US (20 * USEC_PER_MSEC)
 /* One that does not answer is not waited for any longer, whatever the questions' time-out. */

@@ -50,6 +50,8 @@ FNR == 1 {
 		complain("<" name "> belongs to store/")
 	if (name ~ /^libmilter\// && FILENAME != "milter/engine_libmilter.c")
 		complain("<" name "> belongs to milter/engine_libmilter.c")
+	if (name ~ /^event2\// && FILENAME !~ /^(store\/(lane|redis)_event\.[ch]|milter\/(conn\.h|engine_event\.c))$/)
+		complain("<" name "> belongs to the event engine and its road to Redis")
 	if (name ~ /^confuse\.h/ && room != "conf")
 		complain("<" name "> belongs to conf/")
 	if (name ~ /^libpsl\.h/ && FILENAME != "policy/pool.c" && room != "conf")
