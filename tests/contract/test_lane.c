@@ -90,7 +90,7 @@ one_lane(void (*test)(struct lane *))
 
 	redis_options_defaults(&o);
 	assert_true(redis_options_url(&o, server.url, err, sizeof err));
-	t = target_new(&o, USEC_PER_SEC);
+	t = target_new(o.host, o.port, NULL, USEC_PER_SEC);
 	assert_non_null(t);
 	l = lane_new(t, &o);
 	assert_non_null(l);

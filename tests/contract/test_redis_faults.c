@@ -218,7 +218,7 @@ passwords(void **state)
 static void
 other_database(void **state)
 {
-	char url[160];
+	char url[sizeof server.url + 16];
 
 	(void)state;
 	bench_close(&bench);
