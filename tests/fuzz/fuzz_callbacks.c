@@ -96,6 +96,7 @@ make_setting(uint8_t how)
 			CHECK(limit_set_words(ruleset_limit_add(r, limits[i].name), limits[i].words,
 			    err, sizeof err));
 	CHECK(ruleset_finish(r, err, sizeof err));
+	s->conf.idle_timeout_us = 7200 * USEC_PER_SEC;
 	redis_options_defaults(&s->conf.redis);
 	s->snapshots = snapshots_new(r, false);
 	CHECK(s->snapshots != NULL);
