@@ -29,6 +29,13 @@ smfi_opensocket(int remove_old)
 }
 
 int
+smfi_settimeout(int seconds)
+{
+	CHECK(seconds > 0);
+	return MI_SUCCESS;
+}
+
+int
 smfi_main(void)
 {
 	return MI_SUCCESS;

@@ -22,7 +22,7 @@ struct smfi_str {
 	bool replied; /* ... in this callback, and all of it was sound */
 };
 
-/* What was registered; engine_run() returns once it has done so. */
+/* What was registered; engine_libmilter.run() returns once it has. */
 extern struct smfiDesc fake_callbacks;
 
 void fake_macro(SMFICTX *ctx, unsigned slot, char *name, char *value);

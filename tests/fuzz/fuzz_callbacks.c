@@ -14,6 +14,7 @@
  *
  * Covers: milter/engine_libmilter.c milter/decide.c milter/session.c
  */
+#include <arpa/inet.h>
 #include <libpsl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -95,10 +96,26 @@ make_setting(uint8_t how)
 			CHECK(limit_set_words(ruleset_limit_add(r, limits[i].name), limits[i].words,
 			    err, sizeof err));
 	CHECK(ruleset_finish(r, err, sizeof err));
+	s->conf.idle_timeout_us = 7200 * USEC_PER_SEC;
 	redis_options_defaults(&s->conf.redis);
 	s->snapshots = snapshots_new(r, false);
 	CHECK(s->snapshots != NULL);
 	return s;
+}
+
+/* Once: what it registers stays. It looks at the socket, and nobody ever connects. */
+static void
+register_engine(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	static int fd = -1;
+
+	if (fd >= 0)
+		return;
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&sin, sizeof sin) == 0);
+	CHECK(listen(fd, 1) == 0);
+	CHECK(engine_libmilter.run(&worker, fd));
 }
 
 static void
@@ -114,7 +131,7 @@ open_worker(uint8_t how)
 	CHECK(worker.zone != NULL);
 	worker.store = zone_store_open(worker.zone, 0);
 	CHECK(worker.store != NULL);
-	CHECK(engine_libmilter.run(&worker, 0));
+	register_engine();
 }
 
 static void
