@@ -40,9 +40,11 @@ def run_generator(argv, read):
 def load(system, *options):
     """The result of the generator, and in microseconds a session: cpu_us of the system, redis_us
     of its Redis; asks: scripts that it was asked to run, a session."""
-    pids = system.pids()
+    pids = []
 
     def read():
+        if not pids:            # not before: workers may be younger than the socket
+            pids.extend(system.pids())
         return (time.monotonic(), sum(map(stamp_cpu, pids)),
                 Redis(system.redis) if system.redis else None)
 
