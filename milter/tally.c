@@ -26,7 +26,7 @@ count_client(
 
 	if (s->client.family == ADDR_NONE)
 		return;
-	zone_top_add(z, TOP_ADDRESSES, &address, s->name, s->name_confirmed, v, now);
+	zone_top_add(z, TOP_ADDRESSES, &address, session_text(s->name), s->name_confirmed, v, now);
 	zone_top_add(z, TOP_NETWORKS, &network, "", false, v, now);
 }
 
