@@ -316,6 +316,28 @@ entry_expired(const struct entry *e, int64_t now_us)
 	return now_us - e->time_us >= (int64_t)e->keep_s * USEC_PER_SEC;
 }
 
+/* How many times slower it grows old: what was counted once is nearly nothing, while a client that
+ * is refused charges no more, however often he comes, and must not be forgotten for it; nor must a
+ * pool that has earned something, or was blocked, for a crowd of strangers. */
+static int64_t
+entry_weight(const struct entry *e)
+{
+	switch ((enum entry_kind)e->kind) {
+	case ENTRY_BUCKET:
+		return e->value > MICRO ? e->value / MICRO : 1;
+	case ENTRY_KNOWN:
+	case ENTRY_TRUST:
+	case ENTRY_BLOCKED:
+		return 16;
+	case ENTRY_SESSIONS:
+	case ENTRY_REFUSAL:
+	case ENTRY_TRIPLET:
+	case ENTRY_WROTE:
+		break;
+	}
+	return 1;
+}
+
 /* How much an entry matters: of a full set, the lowest goes. */
 enum rank { EMPTY, EXPIRED, DRAINED, LIVE, OPEN };
 #define RANK_SHIFT 56
@@ -338,7 +360,7 @@ entry_worth(const struct entry *e, int64_t now_us)
 		rank = DRAINED;
 	else
 		rank = LIVE;
-	return ((int64_t)rank << RANK_SHIFT) - age;
+	return ((int64_t)rank << RANK_SHIFT) - (rank == LIVE ? age / entry_weight(e) : age);
 }
 
 static struct entry *

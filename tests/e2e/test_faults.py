@@ -193,10 +193,10 @@ def go_through(cell, mails):
         mail.wait(SESSIONS)
     for mail in mails:
         mail.phase = "fault"
-    start = time.monotonic()
+    start, mark = time.monotonic(), weir.mark()
     fault.start(cell)
     if fault.down and fault.logs:
-        line = weir.wait_log(DOWN)
+        line = weir.wait_log(DOWN, since=mark)
         cell.figures["opened"] = time.monotonic() - start
         if fault.why not in line:
             cell.complaints["weir"].append(f"{fault.why} is not in {line}")
@@ -206,7 +206,7 @@ def go_through(cell, mails):
     fault.end(cell)
     mended = time.monotonic()
     if fault.logs and (fault.down or weir.log(DOWN)):
-        weir.wait_log(IS_BACK, timeout=BACK + 3)
+        weir.wait_log(IS_BACK, timeout=BACK + 3, since=mark)
         cell.figures["back"] = max(0.0, time.monotonic() - mended)
     elif fault.down:
         time.sleep(1)

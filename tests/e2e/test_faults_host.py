@@ -97,7 +97,7 @@ CALLBACKS = {"connect": b"C", "helo": b"H", "mail": b"M", "rcpt": b"R", "header"
 EVERY_STEP = """workers = 4
 limit connections { rate = "100000/1m" burst = 100000 }
 limit helo { count = messages per = helo rate = "100000/1m" }
-limit size { count = bytes per = address rate = "100G/1d" }
+limit size { count = bytes per = address rate = "100000000/1m" burst = 100000000 }
 """
 # What the MTA may do with a session whose milter is gone: as it was told to, and no 5xx but the
 # one that follows from having no recipient.
