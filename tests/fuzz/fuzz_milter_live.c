@@ -30,8 +30,6 @@
 #define PACKETS_MAX 256
 #define STREAM_MAX (1 << 20)
 #define WAIT_MS 30000
-/* libmilter's own bound of a packet; what follows is not read. */
-#define CHUNK_MAX 65536
 
 struct packet {
 	uint8_t *data; /* command and what it carries */
@@ -278,26 +276,30 @@ stream_of(const struct session *s, uint8_t *out)
 	return len;
 }
 
-/* As who reads it takes it apart: a macro packet holds names and values, each with its end. */
+/* As libmilter takes it apart, which reads five bytes whatever they say, and takes a length that is
+ * negative for none: a macro packet has to hold names and values, each with its end. */
 static bool
 kills_libmilter(const uint8_t *data, size_t size)
 {
 	for (size_t at = 0; at + 5 <= size;) {
-		uint32_t len;
+		uint8_t command = data[at + 4];
 		unsigned strings = 0;
+		uint32_t len;
+		int32_t rest;
 
 		memcpy(&len, data + at, 4);
-		len = ntohl(len);
-		at += 4;
-		if (len > size - at)
-			return false; /* never complete */
-		if (len == 0)
+		rest = (int32_t)(ntohl(len) - 1);
+		at += 5;
+		if (rest <= 0)
 			continue;
-		for (uint32_t i = 2; i < len && data[at] == 'D'; i++)
-			strings += data[at + i] == '\0';
-		if (data[at] == 'D' && len > 2 && (strings % 2 != 0 || data[at + len - 1] != '\0'))
+		if ((size_t)rest > size - at)
+			return false; /* never complete */
+		for (int32_t i = 1; i < rest && command == 'D'; i++)
+			strings += data[at + (size_t)i] == '\0';
+		if (command == 'D' && rest > 1 &&
+		    (strings % 2 != 0 || data[at + (size_t)rest - 1] != '\0'))
 			return true;
-		at += len;
+		at += (size_t)rest;
 	}
 	return false;
 }
