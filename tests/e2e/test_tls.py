@@ -51,7 +51,7 @@ def redis(ca):
 def words(redis, ca, authority="ca", name="redis.test", client=True):
     more = f'cert = "{ca}/client.pem" key = "{ca}/client.key"' if client else ""
     return (f'{CONF}\nredis {{ url = "rediss://127.0.0.1:{redis.tls}" '
-            f'ca = "{ca}/{authority}.pem" server-name = "{name}" {more} }}\n')
+            f'timeout = "250ms" ca = "{ca}/{authority}.pem" server-name = "{name}" {more} }}\n')
 
 
 def test_tls(postfix, weir, redis, ca, sources):
@@ -121,7 +121,8 @@ key = {ca}/client.key
     tunnel = proc.Process([stunnel, conf])
     try:
         proc.wait_for(path.exists, 10, "stunnel")
-        milter = weir(f'{CONF}\nredis {{ url = "unix:{path}" }}\n')
+        milter = weir(f'{CONF}\nredis {{ url = "unix:{path}" timeout = "250ms" }}\n')
+        load.connects(milter.socket, next(sources), 4)      # through the handshake
         source = next(sources)
         assert flood(postfix, source) == BURST
         assert used(redis, source)
