@@ -22,6 +22,8 @@
 #define DEFAULT_ZONE_SIZE (INT64_C(32) << 20)
 #define DEFAULT_SOCKET_MODE 0660
 #define DEFAULT_DRAIN_TIMEOUT (300 * USEC_PER_SEC)
+/* libmilter's own: just above the two hours that an MTA may take for a command */
+#define DEFAULT_IDLE_TIMEOUT (7210 * USEC_PER_SEC)
 /* weir-milter or weirctl, in front of each complaint */
 #define PROGRAM program_invocation_short_name
 #define ERR_MAX 512
@@ -37,6 +39,7 @@ static struct {
 	FILE *errors;
 	unsigned nerrors;
 	bool exempt_given; /* replaces the default, be it empty */
+	bool password_written; /* in the file itself */
 } reading;
 
 static const char *
@@ -246,6 +249,7 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_opt_t opts[WORDS_MAX];
 	char path[64], *text = NULL;
 	cfg_t *cfg;
+	bool whole;
 	int rc;
 
 	section_opts("", opts);
@@ -269,12 +273,18 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	cfg_set_validate_func(cfg, "load", on_section);
 	reading.nerrors = 0;
 	cfg->filename = strdup(file);
-	rc = cfg->filename != NULL && read_whole(file, &text) ? parse_text(cfg, text)
-							      : CFG_FILE_ERROR;
+	whole = cfg->filename != NULL && read_whole(file, &text);
+	rc = whole ? parse_text(cfg, text) : CFG_FILE_ERROR;
 	if (rc == CFG_FILE_ERROR)
 		fprintf(errors, "%s: %s: %s\n", PROGRAM, file, strerror(errno));
 	else if (rc != CFG_SUCCESS && reading.nerrors == 0)
 		fprintf(errors, "%s: %s: not a configuration file\n", PROGRAM, file);
+	if (whole) {
+		/* not one that the environment has put there */
+		reading.password_written = c->redis.password[0] != '\0' &&
+		    (strstr(text, "${") == NULL || strstr(text, c->redis.password) != NULL);
+		explicit_bzero(text, strlen(text));
+	}
 	free(text);
 	/* exempt = {} exempts nobody, and is not the same as saying nothing */
 	reading.exempt_given = (cfg_getopt(cfg, "exempt")->flags & CFGF_MODIFIED) != 0;
@@ -282,11 +292,23 @@ parse_file(struct conf *c, const char *file, FILE *errors)
 	return rc == CFG_SUCCESS;
 }
 
+static void
+warn_of_readers(const char *file, FILE *errors)
+{
+	struct stat st;
+
+	if (stat(file, &st) == 0 && (st.st_mode & S_IRWXO) != 0)
+		fprintf(errors,
+		    "%s: warning: %s has a password in it and can be read by everybody: chmod o= "
+		    "it, or use password-file\n",
+		    PROGRAM, file);
+}
+
 /* The first line of the file. Not in weir.conf itself, which more people may read. */
 static bool
-read_password(struct conf *c, FILE *errors)
+read_password(const char *word, const char *path, char out[REDIS_SECRET_MAX + 1], FILE *errors)
 {
-	FILE *f = fopen(c->password_file, "re");
+	FILE *f = fopen(path, "re");
 	struct stat st;
 	char *line = NULL;
 	size_t room = 0;
@@ -294,23 +316,21 @@ read_password(struct conf *c, FILE *errors)
 	bool ok = false;
 
 	if (f == NULL) {
-		fprintf(errors, "%s: password-file %s: %s\n", PROGRAM, c->password_file,
-		    strerror(errno));
+		fprintf(errors, "%s: %s %s: %s\n", PROGRAM, word, path, strerror(errno));
 		return false;
 	}
 	if (fstat(fileno(f), &st) == 0 && (st.st_mode & S_IRWXO) != 0)
-		fprintf(errors, "%s: warning: password-file %s can be read by everybody\n", PROGRAM,
-		    c->password_file);
+		fprintf(
+		    errors, "%s: warning: %s %s can be read by everybody\n", PROGRAM, word, path);
 	len = getline(&line, &room, f);
 	if (len > 0 && line[len - 1] == '\n')
 		line[--len] = '\0';
 	if (len <= 0)
-		fprintf(errors, "%s: password-file %s is empty\n", PROGRAM, c->password_file);
+		fprintf(errors, "%s: %s %s is empty\n", PROGRAM, word, path);
 	else if (len > REDIS_SECRET_MAX)
-		fprintf(errors, "%s: password-file %s: the password is too long\n", PROGRAM,
-		    c->password_file);
+		fprintf(errors, "%s: %s %s: the password is too long\n", PROGRAM, word, path);
 	else {
-		strcpy(c->redis.password, line);
+		strcpy(out, line);
 		ok = true;
 	}
 	if (line != NULL)
@@ -318,6 +338,35 @@ read_password(struct conf *c, FILE *errors)
 	free(line);
 	fclose(f);
 	return ok;
+}
+
+/* What only the whole redis section can tell. */
+static bool
+finish_redis(struct conf *c, const char *file, FILE *errors)
+{
+	struct redis_options *o = &c->redis;
+	char why[LIMIT_ERR_MAX + REDIS_PATH_MAX];
+	const char *wrong = NULL;
+
+	if (c->redis_where > 1)
+		wrong = "give one of url, cluster and sentinels";
+	else if (c->use_redis && o->kind == REDIS_SENTINEL && o->master[0] == '\0')
+		wrong = "sentinels need to be asked for a master: master = \"NAME\"";
+	else if (o->master[0] != '\0' && o->kind != REDIS_SENTINEL)
+		wrong = "master is a word for sentinels";
+	else if (o->tls.on && o->kind == REDIS_ALONE && o->port == 0)
+		wrong = "a unix socket needs no TLS";
+	else if ((o->tls.cert[0] != '\0') != (o->tls.key[0] != '\0'))
+		wrong = "cert and key go together";
+	else if (!o->tls.on &&
+	    (o->tls.ca[0] != '\0' || o->tls.cert[0] != '\0' || o->tls.server_name[0] != '\0'))
+		wrong = "ca, cert, key and server-name need tls = true (or a rediss: URL)";
+	else if (!redis_options_check(o, why, sizeof why))
+		wrong = why;
+	if (wrong != NULL)
+		fprintf(errors, "%s: %s: redis: %s\n", PROGRAM, file != NULL ? file : "built-in",
+		    wrong);
+	return wrong == NULL;
 }
 
 void
@@ -332,6 +381,7 @@ conf_defaults(struct conf *c)
 	c->socket_mode = DEFAULT_SOCKET_MODE;
 	c->zone_size = DEFAULT_ZONE_SIZE;
 	c->drain_timeout_us = DEFAULT_DRAIN_TIMEOUT;
+	c->idle_timeout_us = DEFAULT_IDLE_TIMEOUT;
 	c->exempt = netset_new();
 	c->lists = exceptions_new(0, 0);
 	listing_init(&c->list_words);
@@ -369,14 +419,37 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 		return false;
 	}
 	reading.exempt_given = false;
+	reading.password_written = false;
 	if (file != NULL && !parse_file(c, file, errors))
 		return false;
 	if (!reading.exempt_given && !add_default_exempt(c->exempt)) {
 		fprintf(errors, "%s: out of memory\n", PROGRAM);
 		return false;
 	}
-	if (c->password_file[0] != '\0' && !read_password(c, errors))
+	if (reading.password_written)
+		warn_of_readers(file, errors);
+	if (c->password_file[0] != '\0' &&
+	    !read_password("password-file", c->password_file, c->redis.password, errors))
 		return false;
+	if (c->sentinel_password_file[0] != '\0' &&
+	    !read_password("sentinel-password-file", c->sentinel_password_file,
+		c->redis.sentinel_password, errors))
+		return false;
+	if (!finish_redis(c, file, errors))
+		return false;
+	if (c->redis.user[0] != '\0' && c->redis.password[0] == '\0') {
+		fprintf(errors, "%s: %s: redis user %s has no password: say password-file\n",
+		    PROGRAM, file, c->redis.user);
+		return false;
+	}
+	if (c->use_metrics && !c->metrics_anywhere && !socket_is_local(&c->metrics)) {
+		fprintf(errors,
+		    "%s: %s: metrics: other hosts can reach %s, and nobody is asked for a "
+		    "password: use 127.0.0.1, [::1] or a unix socket, or say metrics-anywhere = "
+		    "true\n",
+		    PROGRAM, file != NULL ? file : "built-in", c->metrics.text);
+		return false;
+	}
 	netset_seal(c->exempt);
 	c->rules.exempt = c->exempt;
 	open_psl(c);
@@ -440,10 +513,20 @@ conf_print(const struct conf *c, FILE *out)
 	    c->rules.observe ? "observe (nothing is refused)" : "enforce");
 	if (!c->use_redis)
 		fprintf(out, "this host's memory (no redis section)\n");
+	else if (c->redis.kind != REDIS_ALONE)
+		fprintf(out, "redis %s%s, by %u %s%s\n",
+		    c->redis.kind == REDIS_CLUSTER ? "cluster" : "master ", c->redis.master,
+		    c->redis.nplaces, c->redis.kind == REDIS_CLUSTER ? "of its nodes" : "sentinels",
+		    c->redis.tls.on ? ", TLS" : "");
 	else if (c->redis.port != 0)
-		fprintf(out, "redis at %s port %d\n", c->redis.host, c->redis.port);
+		fprintf(out, "redis at %s port %d%s\n", c->redis.host, c->redis.port,
+		    c->redis.tls.on ? ", TLS" : "");
 	else
 		fprintf(out, "redis at %s\n", c->redis.host);
+	if (c->engine != ENGINE_LIBMILTER)
+		fprintf(out, "engine: %s\n", conf_engine_name(c->engine));
+	if (c->use_metrics)
+		fprintf(out, "metrics: %s\n", c->metrics.text);
 	for (unsigned i = 0; i < c->rules.nlimits; i++)
 		print_limit(&c->rules.limits[i], out);
 	if (c->rules.greylist.enabled)
@@ -474,11 +557,13 @@ conf_print(const struct conf *c, FILE *out)
 void
 conf_store_mark(const struct conf *c, char out[CONF_STORE_MARK_MAX])
 {
+	char where[REDIS_TEXT_MAX];
+
 	if (!c->use_redis)
 		snprintf(out, CONF_STORE_MARK_MAX, "memory");
 	else
-		snprintf(out, CONF_STORE_MARK_MAX, "redis %s %d %d %s", c->redis.host,
-		    c->redis.port, c->redis.db, c->redis.prefix);
+		snprintf(out, CONF_STORE_MARK_MAX, "redis %s %d %s",
+		    redis_options_text(&c->redis, where), c->redis.db, c->redis.prefix);
 	for (char *p = out; *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20)
 			*p = '?';
@@ -492,4 +577,5 @@ conf_free(struct conf *c)
 	c->psl = NULL;
 	exceptions_free(&c->lists);
 	explicit_bzero(c->redis.password, sizeof c->redis.password);
+	explicit_bzero(c->redis.sentinel_password, sizeof c->redis.sentinel_password);
 }

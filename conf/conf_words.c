@@ -126,10 +126,68 @@ SETTER(drain_timeout)
 	return true;
 }
 
+SETTER(idle_timeout)
+{
+	int64_t us;
+
+	UNUSED(title);
+	if (!units_duration(value, &us) || us < USEC_PER_SEC || us > 86400 * USEC_PER_SEC)
+		return refuse(err, errlen, "must be a duration from 1s to 1d, such as 7210s");
+	c->idle_timeout_us = us;
+	return true;
+}
+
+static const char *const engines[] = {
+    [ENGINE_LIBMILTER] = "libmilter",
+    [ENGINE_EVENT] = "event",
+};
+
+const char *
+conf_engine_name(enum conf_engine e)
+{
+	return engines[e];
+}
+
+SETTER(engine)
+{
+	UNUSED(title);
+	for (unsigned i = 0; i < sizeof engines / sizeof engines[0]; i++)
+		if (strcmp(value, engines[i]) == 0) {
+			c->engine = (enum conf_engine)i;
+			return true;
+		}
+	return refuse(err, errlen, "must be libmilter or event");
+}
+
 SETTER(verbose)
 {
 	UNUSED(title);
 	return units_bool(value, &c->verbose) || refuse(err, errlen, "must be true or false");
+}
+
+/* HOST:PORT is what one writes for HTTP: here it needs no "inet:" in front. */
+SETTER(metrics)
+{
+	static const char *const kinds[] = {"unix:", "local:", "inet:", "inet6:"};
+	char text[SOCKET_TEXT_MAX + 8];
+	const char *kind = "inet:";
+
+	UNUSED(title);
+	c->use_metrics = strcmp(value, "off") != 0;
+	if (!c->use_metrics)
+		return true;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (strncmp(value, kinds[i], strlen(kinds[i])) == 0)
+			kind = "";
+	snprintf(text, sizeof text, "%s%.*s", kind, SOCKET_TEXT_MAX, value);
+	return socket_parse(text, &c->metrics, err, errlen);
+}
+
+SETTER(metrics_anywhere)
+{
+	UNUSED(title);
+	return units_bool(value, &c->metrics_anywhere) ||
+	    refuse(err, errlen, "must be true or false");
 }
 
 SETTER(mode)
@@ -206,7 +264,96 @@ SETTER(redis_url)
 {
 	UNUSED(title);
 	c->use_redis = true;
+	c->redis_where++;
 	return redis_options_url(&c->redis, value, err, errlen);
+}
+
+static bool
+add_place(
+    struct conf *c, enum redis_kind kind, const char *value, int port, char *err, size_t errlen)
+{
+	struct redis_options *o = &c->redis;
+
+	if (!c->use_redis || o->kind != kind) {
+		c->use_redis = true;
+		c->redis_where++;
+		o->kind = kind;
+		o->nplaces = 0;
+	}
+	if (o->nplaces == REDIS_PLACES_MAX)
+		return refuse(err, errlen, "may not be more than 16");
+	return redis_options_place(&o->places[o->nplaces++], value, port, err, errlen);
+}
+
+SETTER(redis_cluster)
+{
+	UNUSED(title);
+	return add_place(c, REDIS_CLUSTER, value, REDIS_PORT, err, errlen);
+}
+
+SETTER(redis_sentinels)
+{
+	UNUSED(title);
+	return add_place(c, REDIS_SENTINEL, value, REDIS_SENTINEL_PORT, err, errlen);
+}
+
+SETTER(redis_master)
+{
+	UNUSED(title);
+	for (const char *p = value; *p != '\0'; p++)
+		if (*p <= ' ' || *p > '~')
+			return refuse(err, errlen, "must be printable, without blanks");
+	return copy_text(c->redis.master, sizeof c->redis.master, value, err, errlen);
+}
+
+SETTER(redis_user)
+{
+	UNUSED(title);
+	return copy_text(c->redis.user, sizeof c->redis.user, value, err, errlen);
+}
+
+SETTER(redis_sentinel_user)
+{
+	UNUSED(title);
+	return copy_text(c->redis.sentinel_user, sizeof c->redis.sentinel_user, value, err, errlen);
+}
+
+SETTER(redis_sentinel_password_file)
+{
+	UNUSED(title);
+	return copy_text(
+	    c->sentinel_password_file, sizeof c->sentinel_password_file, value, err, errlen);
+}
+
+SETTER(redis_tls)
+{
+	UNUSED(title);
+	return units_bool(value, &c->redis.tls.on) || refuse(err, errlen, "must be true or false");
+}
+
+SETTER(redis_ca)
+{
+	UNUSED(title);
+	return copy_text(c->redis.tls.ca, sizeof c->redis.tls.ca, value, err, errlen);
+}
+
+SETTER(redis_cert)
+{
+	UNUSED(title);
+	return copy_text(c->redis.tls.cert, sizeof c->redis.tls.cert, value, err, errlen);
+}
+
+SETTER(redis_key)
+{
+	UNUSED(title);
+	return copy_text(c->redis.tls.key, sizeof c->redis.tls.key, value, err, errlen);
+}
+
+SETTER(redis_server_name)
+{
+	UNUSED(title);
+	return copy_text(
+	    c->redis.tls.server_name, sizeof c->redis.tls.server_name, value, err, errlen);
 }
 
 SETTER(redis_password_file)
@@ -415,7 +562,11 @@ const struct conf_word conf_words[] = {
     {"", "workers", set_workers, false},
     {"", "zone-size", set_zone_size, false},
     {"", "drain-timeout", set_drain_timeout, false},
+    {"", "idle-timeout", set_idle_timeout, false},
+    {"", "engine", set_engine, false},
     {"", "verbose", set_verbose, false},
+    {"", "metrics", set_metrics, false},
+    {"", "metrics-anywhere", set_metrics_anywhere, false},
     {"", "mode", set_mode, false},
     {"", "refuse-at", set_refuse_at, false},
     {"", "address-v6", set_address_v6, false},
@@ -426,7 +577,18 @@ const struct conf_word conf_words[] = {
     {"", "recipient-delimiter", set_recipient_delimiter, false},
     {"", "unwrap-senders", set_unwrap_senders, false},
     {"redis", "url", set_redis_url, false},
+    {"redis", "cluster", set_redis_cluster, true},
+    {"redis", "sentinels", set_redis_sentinels, true},
+    {"redis", "master", set_redis_master, false},
+    {"redis", "user", set_redis_user, false},
     {"redis", "password-file", set_redis_password_file, false},
+    {"redis", "sentinel-user", set_redis_sentinel_user, false},
+    {"redis", "sentinel-password-file", set_redis_sentinel_password_file, false},
+    {"redis", "tls", set_redis_tls, false},
+    {"redis", "ca", set_redis_ca, false},
+    {"redis", "cert", set_redis_cert, false},
+    {"redis", "key", set_redis_key, false},
+    {"redis", "server-name", set_redis_server_name, false},
     {"redis", "timeout", set_redis_timeout, false},
     {"redis", "prefix", set_redis_prefix, false},
     {"greylist", "enabled", set_grey_enabled, false},

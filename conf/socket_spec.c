@@ -110,3 +110,21 @@ socket_parse(const char *text, struct socket_spec *out, char *err, size_t errlen
 	return fail(
 	    err, errlen, "a socket is unix:PATH, inet:PORT@HOST or inet:HOST:PORT, not", text);
 }
+
+bool
+socket_is_local(const struct socket_spec *s)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&s->addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&s->addr;
+
+	switch (s->addr.ss_family) {
+	case AF_UNIX:
+		return true;
+	case AF_INET:
+		return ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	case AF_INET6:
+		return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+	default:
+		return false;
+	}
+}

@@ -23,4 +23,7 @@ struct socket_spec {
  * "inet:HOST:PORT", "inet:[V6]:PORT" (Postfix's). Host names are looked up here. */
 bool socket_parse(const char *text, struct socket_spec *out, char *err, size_t errlen);
 
+/* Nobody on another host can connect to it. */
+bool socket_is_local(const struct socket_spec *s);
+
 #endif

@@ -302,12 +302,13 @@ add_file(json_t *out, const struct exceptions *all)
 int
 cmd_lists(struct ctl *c, int argc, char **argv)
 {
-	json_t *out = json_array();
+	json_t *out;
 	struct rules r;
 
 	(void)argv;
 	if (argc != 1)
 		return CTL_USAGE;
+	out = json_array();
 	rules_load(c, &r);
 	for (unsigned i = 0; i < r.overlay.n[SECTION_LISTS]; i++)
 		add_entry(out, SECTION_LISTS, &r.overlay.entries[SECTION_LISTS][i]);

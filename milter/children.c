@@ -77,6 +77,24 @@ children_old_serve(const struct children *all)
 	return false;
 }
 
+void
+children_tell(const struct children *all, struct watch_workers *out)
+{
+	out->wanted = all->own;
+	out->ready = out->before = 0;
+	out->serving = false;
+	for (unsigned i = 0; i < all->n; i++) {
+		const struct child *c = &all->child[i];
+		bool serves = c->pid != 0 && c->ready && !c->draining;
+
+		out->serving = out->serving || serves;
+		if (i < all->own)
+			out->ready += serves;
+		else
+			out->before += c->pid != 0;
+	}
+}
+
 struct child *
 children_find(struct children *all, pid_t pid)
 {

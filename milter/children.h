@@ -8,6 +8,7 @@
 #define WEIR_MILTER_CHILDREN_H
 
 #include "handover.h"
+#include "weir/watch.h"
 
 struct child {
 	pid_t pid; /* 0 = not running */
@@ -36,6 +37,9 @@ unsigned children_running(const struct children *all);
 bool children_ready(const struct children *all);
 /* One of before was not yet told to drain, or has not yet done so. */
 bool children_old_serve(const struct children *all);
+
+/* For those who watch; leaves alone what is not about children. */
+void children_tell(const struct children *all, struct watch_workers *out);
 
 /* By pid; NULL: not ours. */
 struct child *children_find(struct children *all, pid_t pid);

@@ -7,73 +7,202 @@
 #include "clock.h"
 #include "decide.h"
 #include "decision_log.h"
+#include "tally.h"
 
 /* Limits may change again while we read them; nobody changes them three times in 50 ms. */
 #define PLANS_MAX 3
 
-/*
- * Plan and ask, again when the limits have changed meanwhile. *r is the ruleset that the last
- * plan was made with. Returns false when no store answered; asked says whether one had to.
- */
-static bool
-plan_and_ask(struct worker *w, struct session *s, enum stage stage, const char *recipient,
-    const struct ruleset **r, struct request *q, struct answer *a, bool *asked)
+/* --- step by step --------------------------------------------------------------------------- */
+
+static void
+begin(struct decision *d, struct worker *w, struct session *s, enum stage stage,
+    const char *recipient)
 {
-	int64_t deadline = clock_mono_us() + w->conf->redis.timeout_us;
-
-	for (int plans = 0; plans < PLANS_MAX; plans++) {
-		enum store_status status;
-		bool fresh;
-
-		q->deadline_us = deadline;
-		status = store_ask(w->store, q, 0, a);
-		if (status != STORE_STALE)
-			return status == STORE_OK;
-		fresh = snapshot_refresh(
-		    w->snapshots, w->store, (*r)->generation, deadline, clock_real_us());
-		snapshot_put(w->snapshots, *r);
-		*r = snapshot_get(w->snapshots, clock_real_us());
-		*asked = session_plan(s, *r, stage, recipient, q);
-		if (!*asked)
-			return true;
-		/* limits that cannot be read must not switch off those that we have */
-		if (!fresh)
-			memcpy(q->generation, a->generation, sizeof q->generation);
-	}
-	return false;
+	d->worker = w;
+	d->session = s;
+	d->stage = stage;
+	d->recipient = recipient;
+	d->rules = snapshot_get(w->snapshots, clock_real_us());
+	d->undecided = d->answered = false;
+	d->plans = 0;
+	atomic_fetch_add(&w->in_flight, 1);
 }
 
-/* From the first plan (asked: it wants an answer) to the verdict. Takes *r over. */
-static enum next
-decide(struct worker *w, struct session *s, enum stage stage, const char *recipient,
-    const struct ruleset *r, struct request *q, bool asked)
+/* The session has planned. */
+static enum decision_step
+planned(struct decision *d, bool asks)
 {
-	struct verdict v;
-	struct answer a;
-	bool answered = false;
+	struct worker *w = d->worker;
+
+	d->asked = asks;
+	if (!asks || atomic_load(&w->stopping))
+		return DECISION_JUDGE;
+	d->q.deadline_us = clock_mono_us() + w->conf->redis.timeout_us;
+	return DECISION_ASK;
+}
+
+static enum decision_step
+none(struct decision *d, enum next next)
+{
+	d->undecided = true;
+	d->next = next;
+	return DECISION_NONE;
+}
+
+enum decision_step
+decision_connect(struct decision *d, struct worker *w, struct session *s, const struct addr *client,
+    const char *name, bool confirmed)
+{
+	begin(d, w, s, STAGE_CONNECT, "");
+	s->drain = zone_drain_until(w->zone) > clock_real_us();
+	s->level = zone_load_level(w->zone, clock_mono_us());
+	return planned(d, session_connect(s, d->rules, client, name, confirmed, &d->q) == NEXT_ASK);
+}
+
+enum decision_step
+decision_mail(struct decision *d, struct worker *w, struct session *s, const char *sender,
+    const char *user, int64_t bytes)
+{
 	enum next next;
 
-	memset(&a, 0, sizeof a);
-	atomic_fetch_add(&w->in_flight, 1);
-	if (asked && !atomic_load(&w->stopping))
-		answered = plan_and_ask(w, s, stage, recipient, &r, q, &a, &asked);
-	next = session_judge(
-	    s, r, stage, recipient, asked ? q : NULL, asked && answered ? &a : NULL, &v);
+	begin(d, w, s, STAGE_MAIL, "");
+	next = session_mail(s, d->rules, sender, user, bytes, &d->q);
+	return next == NEXT_ASK ? planned(d, true) : none(d, next);
+}
+
+enum decision_step
+decision_rcpt(struct decision *d, struct worker *w, struct session *s, const char *recipient,
+    bool rejected, const char *queue_id)
+{
+	bool asks;
+
+	begin(d, w, s, STAGE_RCPT, recipient);
+	asks = session_rcpt(s, d->rules, recipient, rejected, queue_id, &d->q) == NEXT_ASK;
+	/* nothing counts it, and no verdict would be heard */
+	if (rejected && !asks)
+		return none(d, NEXT_CONTINUE);
+	return planned(d, asks);
+}
+
+enum decision_step
+decision_eom(struct decision *d, struct worker *w, struct session *s)
+{
+	begin(d, w, s, STAGE_EOM, "");
+	if (session_eom(s, d->rules, &d->q) == NEXT_ASK)
+		return planned(d, true);
+	return none(d, NEXT_CONTINUE);
+}
+
+enum decision_step
+decision_answered(struct decision *d, enum store_status status)
+{
+	if (status == STORE_STALE && ++d->plans < PLANS_MAX)
+		return DECISION_REFRESH;
+	d->answered = status == STORE_OK;
+	return DECISION_JUDGE;
+}
+
+enum decision_step
+decision_again(struct decision *d, bool fresh)
+{
+	struct snapshots *all = d->worker->snapshots;
+	int64_t deadline = d->q.deadline_us;
+
+	snapshot_put(all, d->rules);
+	d->rules = snapshot_get(all, clock_real_us());
+	d->asked = session_plan(d->session, d->rules, d->stage, d->recipient, &d->q);
+	if (!d->asked)
+		return DECISION_JUDGE;
+	d->q.deadline_us = deadline;
+	/* limits that cannot be read must not switch off those that we have */
+	if (!fresh)
+		memcpy(d->q.generation, d->a.generation, sizeof d->q.generation);
+	return DECISION_ASK;
+}
+
+static enum next
+judge_it(struct decision *d)
+{
+	struct session *s = d->session;
+	struct verdict v;
+	enum next next;
+
+	if (!d->answered)
+		memset(&d->a, 0, sizeof d->a);
+	next = session_judge(s, d->rules, d->stage, d->recipient, d->asked ? &d->q : NULL,
+	    d->asked && d->answered ? &d->a : NULL, &v);
 	/* of a recipient that the MTA refused nobody hears a verdict, but of what shadows found */
-	if (stage == STAGE_RCPT && s->rejected)
+	if (d->stage == STAGE_RCPT && s->rejected)
 		v.action = DO_ACCEPT;
-	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
-	zone_stat_add(w->zone, ZONE_DECISIONS, 1);
-	if (v.action != DO_ACCEPT)
-		zone_stat_add(w->zone, ZONE_REFUSED, 1);
-	if (v.reason == REASON_LOAD)
-		zone_stat_add(w->zone, ZONE_SHED, 1);
-	if (v.noted != 0)
-		zone_stat_add(w->zone, ZONE_SHADOWED, 1);
-	atomic_fetch_sub(&w->in_flight, 1);
-	snapshot_put(w->snapshots, r);
+	decision_log(s, d->stage, d->recipient, d->asked ? &d->q : NULL, &d->a, &v);
+	tally(d->worker->zone, s, d->rules, d->stage, d->asked ? &d->q : NULL, &v);
 	return next;
 }
+
+enum next
+decision_end(struct decision *d)
+{
+	struct worker *w = d->worker;
+	enum next next = d->undecided ? d->next : judge_it(d);
+
+	atomic_fetch_sub(&w->in_flight, 1);
+	snapshot_put(w->snapshots, d->rules);
+	return next;
+}
+
+/* --- in one call ---------------------------------------------------------------------------- */
+
+static enum next
+decide(struct decision *d, enum decision_step step)
+{
+	struct worker *w = d->worker;
+
+	while (step == DECISION_ASK) {
+		step = decision_answered(d, store_ask(w->store, &d->q, 0, &d->a));
+		if (step == DECISION_REFRESH)
+			step = decision_again(d,
+			    snapshot_refresh(w->snapshots, w->store, d->rules->generation,
+				d->q.deadline_us, clock_real_us()));
+	}
+	return decision_end(d);
+}
+
+enum next
+decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name,
+    bool confirmed)
+{
+	struct decision d;
+
+	return decide(&d, decision_connect(&d, w, s, client, name, confirmed));
+}
+
+enum next
+decide_mail(
+    struct worker *w, struct session *s, const char *sender, const char *user, int64_t bytes)
+{
+	struct decision d;
+
+	return decide(&d, decision_mail(&d, w, s, sender, user, bytes));
+}
+
+enum next
+decide_rcpt(
+    struct worker *w, struct session *s, const char *recipient, bool rejected, const char *queue_id)
+{
+	struct decision d;
+
+	return decide(&d, decision_rcpt(&d, w, s, recipient, rejected, queue_id));
+}
+
+enum next
+decide_eom(struct worker *w, struct session *s)
+{
+	struct decision d;
+
+	return decide(&d, decision_eom(&d, w, s));
+}
+
+/* --- for both ------------------------------------------------------------------------------- */
 
 struct plan_steps
 decide_steps(struct worker *w)
@@ -89,63 +218,6 @@ void
 decide_daemon(struct worker *w, struct session *s, const char *name, const char *port)
 {
 	s->spared = load_spares(&w->conf->rules.load, name, port);
-}
-
-enum next
-decide_connect(struct worker *w, struct session *s, const struct addr *client, const char *name,
-    bool confirmed)
-{
-	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
-	struct request q;
-	bool asked;
-
-	s->drain = zone_drain_until(w->zone) > clock_real_us();
-	s->level = zone_load_level(w->zone, clock_mono_us());
-	asked = session_connect(s, r, client, name, confirmed, &q) == NEXT_ASK;
-
-	return decide(w, s, STAGE_CONNECT, "", r, &q, asked);
-}
-
-enum next
-decide_mail(
-    struct worker *w, struct session *s, const char *sender, const char *user, int64_t bytes)
-{
-	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
-	struct request q;
-	enum next next = session_mail(s, r, sender, user, bytes, &q);
-
-	if (next == NEXT_ASK)
-		return decide(w, s, STAGE_MAIL, "", r, &q, true);
-	snapshot_put(w->snapshots, r);
-	return next;
-}
-
-enum next
-decide_rcpt(
-    struct worker *w, struct session *s, const char *recipient, bool rejected, const char *queue_id)
-{
-	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
-	struct request q;
-	bool asked = session_rcpt(s, r, recipient, rejected, queue_id, &q) == NEXT_ASK;
-
-	if (rejected && !asked) {
-		/* nothing counts it, and no verdict would be heard */
-		snapshot_put(w->snapshots, r);
-		return NEXT_CONTINUE;
-	}
-	return decide(w, s, STAGE_RCPT, recipient, r, &q, asked);
-}
-
-enum next
-decide_eom(struct worker *w, struct session *s)
-{
-	const struct ruleset *r = snapshot_get(w->snapshots, clock_real_us());
-	struct request q;
-
-	if (session_eom(s, r, &q) == NEXT_ASK)
-		return decide(w, s, STAGE_EOM, "", r, &q, true);
-	snapshot_put(w->snapshots, r);
-	return NEXT_CONTINUE;
 }
 
 void

@@ -64,7 +64,7 @@ append_who(struct text *t, const struct session *s, enum stage stage, const char
 	char client[NET_TEXT_MAX];
 
 	append(t, " client=%s", addr_format(&s->client, client));
-	append_value(t, "name", s->name);
+	append_value(t, "name", session_text(s->name));
 	append_pool(t, q);
 	if (stage == STAGE_CONNECT || stage == STAGE_HELO)
 		return;
@@ -72,7 +72,7 @@ append_who(struct text *t, const struct session *s, enum stage stage, const char
 	{
 		char safe[LOG_VALUE_MAX];
 
-		append(t, "%s>", log_escape(s->sender, safe, sizeof safe));
+		append(t, "%s>", log_escape(session_text(s->sender), safe, sizeof safe));
 	}
 	if (stage == STAGE_RCPT)
 		append_value(t, "to", recipient);
@@ -112,7 +112,7 @@ write_line(const struct session *s, enum stage stage, const char *recipient,
 	if (v->source != ANSWER_STORE)
 		append(&what, " source=%s", answer_source_name(v->source));
 	append_figures(&rest, s, v);
-	log_escape(s->queue_id[0] != '\0' ? s->queue_id : "NOQUEUE", id, sizeof id);
+	log_escape(s->queue_id != NULL ? s->queue_id : "NOQUEUE", id, sizeof id);
 	if (v->action == DO_ACCEPT && v->limit == NULL)
 		log_line(LOG_INFO, "%s: %s%s", id, what.s, rest.s);
 	else

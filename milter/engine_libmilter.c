@@ -5,20 +5,46 @@
  * state is in the session. Debian's libmilter serves many sessions with few threads and starves
  * when callbacks block: decide.h keeps each short.
  */
+#include <errno.h>
 #include <libmilter/mfapi.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <syslog.h>
 
 #include "decide.h"
 #include "engine.h"
+#include "listener.h"
 #include "log.h"
+#include "room.h"
+#include "wants.h"
 #include "weir/pool.h"
 
 /* libmilter's callbacks have no context for the process; set once before smfi_main(). */
 static struct worker *worker;
+
+static struct listener listener;
+
+/* Who accepts is libmilter, so that there is a descriptor for it has to be seen to here. */
+static struct {
+	pthread_mutex_t lock; /* of all, and whether the listener is paused */
+	struct room room;
+	bool silent;
+} door = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool
+look(struct worker *w)
+{
+	bool crowded;
+
+	pthread_mutex_lock(&door.lock);
+	if (!door.silent)
+		room_look(&door.room, &listener, w->number);
+	crowded = door.room.short_of && !door.silent;
+	pthread_mutex_unlock(&door.lock);
+	return crowded;
+}
 
 /* What libmilter is told for each of the session's answers. */
 static sfsistat
@@ -29,11 +55,11 @@ obey(SMFICTX *ctx, const struct session *s, enum next next)
 		return SMFIS_ACCEPT;
 	case NEXT_REPLY:
 		/* never a bare TEMPFAIL: it would be a 451 with the MTA's words */
-		if (smfi_setreply(ctx, (char *)s->reply.code, (char *)s->reply.xcode,
-			(char *)s->reply.text) == MI_SUCCESS)
+		if (smfi_setreply(ctx, (char *)s->reply->code, (char *)s->reply->xcode,
+			(char *)s->reply->text) == MI_SUCCESS)
 			return SMFIS_TEMPFAIL;
 		log_line(LOG_ERR, "libmilter does not take the reply \"%s %s %s\": accepted",
-		    s->reply.code, s->reply.xcode, s->reply.text);
+		    s->reply->code, s->reply->xcode, s->reply->text);
 		return SMFIS_CONTINUE;
 	case NEXT_ASK:
 	case NEXT_CONTINUE:
@@ -50,68 +76,30 @@ macro(SMFICTX *ctx, const char *name)
 	return value != NULL ? value : "";
 }
 
-/* The steps that can be switched off, and when they are wanted; and what else the MTA is told. */
-static unsigned long
-steps_flags(const struct plan_steps *want)
-{
-	unsigned long no = SMFIP_NODATA | SMFIP_NOUNKNOWN;
-
-	/* the message is only counted, so the MTA need not wait for us */
-	no |= want->bytes ? SMFIP_NR_HDR | SMFIP_NR_EOH | SMFIP_NR_BODY
-			  : SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY;
-	if (want->rejected)
-		no |= SMFIP_RCPT_REJ;
-	if (!want->helo)
-		no |= SMFIP_NOHELO;
-	if (!want->mail)
-		no |= SMFIP_NOMAIL;
-	if (!want->rcpt)
-		no |= SMFIP_NORCPT;
-	return no;
-}
-
-/* libmilter refuses an empty list, and the MTA sends its default where none is set: one macro
- * that costs nothing stands for "none". */
-#define MACROS_NONE "i"
-
-static void
-ask_macros(SMFICTX *ctx, const struct plan_steps *want)
-{
-	static const char *const connect[] = {MACROS_NONE, "{client_resolve}",
-	    "{daemon_name} {daemon_port}", "{client_resolve} {daemon_name} {daemon_port}"};
-	const struct {
-		int stage;
-		const char *macros;
-	} lists[] = {
-	    {SMFIM_CONNECT, connect[want->name + 2 * want->daemon]},
-	    {SMFIM_HELO, MACROS_NONE},
-	    {SMFIM_ENVFROM, want->mail ? "{auth_authen}" : MACROS_NONE},
-	    /* queue id for the log */
-	    {SMFIM_ENVRCPT, want->rejected ? "i {rcpt_mailer} {rcpt_host}" : "i"},
-	    {SMFIM_DATA, MACROS_NONE},
-	    {SMFIM_EOH, MACROS_NONE},
-	    {SMFIM_EOM, MACROS_NONE},
-	};
-
-	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-		(void)smfi_setsymlist(ctx, lists[i].stage, (char *)lists[i].macros);
-}
+/* wants.c goes by the protocol's own names. */
+_Static_assert(PROTO_NO_HELO == SMFIP_NOHELO && PROTO_NO_RCPT == SMFIP_NORCPT &&
+	PROTO_NO_DATA == SMFIP_NODATA && PROTO_NR_BODY == SMFIP_NR_BODY &&
+	PROTO_REJECTED == SMFIP_RCPT_REJ && PROTO_SET_MACROS == SMFIF_SETSYMLIST &&
+	PROTO_AT_RCPT == SMFIM_ENVRCPT && PROTO_AT_EOH == SMFIM_EOH,
+    "one protocol");
 
 static sfsistat
 on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned long f2,
     unsigned long f3, unsigned long *out_actions, unsigned long *out_steps, unsigned long *out_f2,
     unsigned long *out_f3)
 {
-	struct plan_steps want = decide_steps(worker);
+	struct plan_steps steps_wanted = decide_steps(worker);
+	struct proto_wants want = wants_of(&steps_wanted);
 	struct session *s;
 	char id[SESSION_ID_MAX];
 
 	(void)f2;
 	(void)f3;
 	*out_actions = actions & SMFIF_SETSYMLIST;
-	*out_steps = steps & steps_flags(&want);
+	*out_steps = steps & want.steps;
 	*out_f2 = *out_f3 = 0;
-	ask_macros(ctx, &want);
+	for (int stage = 0; stage < PROTO_STAGES; stage++)
+		(void)smfi_setsymlist(ctx, stage, (char *)want.macros[stage]);
 	s = malloc(sizeof *s);
 	if (s == NULL)
 		return SMFIS_CONTINUE; /* every callback lives without a session, too */
@@ -120,7 +108,8 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned 
 		return SMFIS_CONTINUE;
 	}
 	worker_session_begin(worker, id);
-	session_init(s, id, want);
+	(void)look(worker);
+	session_init(s, id, steps_wanted);
 	s->engine = *out_steps;
 	return SMFIS_CONTINUE;
 }
@@ -151,21 +140,15 @@ on_helo(SMFICTX *ctx, char *helo)
 	return s == NULL ? SMFIS_CONTINUE : obey(ctx, s, session_helo(s, helo != NULL ? helo : ""));
 }
 
-/* SIZE= among the parameters of MAIL (RFC 1870); 0 = not said. */
+/* SIZE= among the parameters of MAIL; 0 = not said. */
 static int64_t
 announced(char *const *params)
 {
-	for (; *params != NULL; params++) {
-		const char *p = *params;
-		int64_t size = 0;
+	int64_t bytes = 0;
 
-		if (strncasecmp(p, "SIZE=", 5) != 0)
-			continue;
-		for (p += 5; *p >= '0' && *p <= '9' && size < QUOTA_FIGURE_MAX; p++)
-			size = size * 10 + (*p - '0');
-		return size;
-	}
-	return 0;
+	while (*params != NULL && !session_size(*params, &bytes))
+		params++;
+	return bytes;
 }
 
 static sfsistat
@@ -183,14 +166,9 @@ static sfsistat
 on_rcpt(SMFICTX *ctx, char **argv)
 {
 	struct session *s = smfi_getpriv(ctx);
-	/* both MTAs name this mailer for a recipient that they refuse (SMFIP_RCPT_REJ) */
-	bool rejected = strcmp(macro(ctx, "{rcpt_mailer}"), "error") == 0;
+	bool rejected = wants_rejected(macro(ctx, "{rcpt_mailer}"));
 
-	if (s == NULL || argv[0] == NULL)
-		return SMFIS_CONTINUE;
-	/* ... and its enhanced code as the host. Who is told to come back (DNS did not answer,
-	 * another greylist) has guessed nothing, and does not hear us. */
-	if (rejected && macro(ctx, "{rcpt_host}")[0] == '4')
+	if (s == NULL || argv[0] == NULL || wants_passed_over(rejected, macro(ctx, "{rcpt_host}")))
 		return SMFIS_CONTINUE;
 	return obey(ctx, s, decide_rcpt(worker, s, argv[0], rejected, macro(ctx, "i")));
 }
@@ -243,14 +221,38 @@ on_close(SMFICTX *ctx)
 	if (s == NULL)
 		return SMFIS_CONTINUE;
 	decide_close(worker, s);
+	session_deinit(s);
 	(void)smfi_setpriv(ctx, NULL);
 	free(s);
 	worker_session_end(worker);
 	return SMFIS_CONTINUE;
 }
 
-bool
-engine_run(struct worker *w, int listen_fd)
+/* libmilter does not say when it has started, but ends at once when it cannot: on a reload the
+ * workers of before go on until this one is seen to live. */
+#define READY_US (30 * USEC_PER_MSEC)
+
+/*
+ * Debian's libmilter starts a thread whenever none is idle, and ends those it has too many of: a
+ * third of a thread a session and more. glibc keeps 40 MB of stacks for the next ones, which are
+ * five of the usual size, and all others come from mmap(). We need a tenth of this one.
+ */
+#define STACK_SIZE (256 * 1024)
+
+static void
+small_stacks(void)
+{
+	pthread_attr_t attr;
+
+	if (pthread_attr_init(&attr) != 0)
+		return;
+	if (pthread_attr_setstacksize(&attr, STACK_SIZE) == 0)
+		(void)pthread_setattr_default_np(&attr);
+	(void)pthread_attr_destroy(&attr);
+}
+
+static bool
+run(struct worker *w, int listen_fd)
 {
 	struct smfiDesc desc = {
 	    .xxfi_name = "weir",
@@ -270,8 +272,15 @@ engine_run(struct worker *w, int listen_fd)
 	char conn[32];
 
 	worker = w;
+	if (!listener_init(&listener, listen_fd)) {
+		log_line(LOG_ERR, "the milter socket is none: %s", strerror(errno));
+		return false;
+	}
+	listener_thread(&listener);
+	room_init(&door.room);
 	snprintf(conn, sizeof conn, "fd:%d", listen_fd);
 	if (smfi_register(desc) != MI_SUCCESS || smfi_setconn(conn) != MI_SUCCESS ||
+	    smfi_settimeout((int)(w->conf->idle_timeout_us / USEC_PER_SEC)) != MI_SUCCESS ||
 	    smfi_opensocket(false) != MI_SUCCESS) {
 		log_line(LOG_ERR,
 		    "libmilter does not take over an open socket (%s); "
@@ -279,6 +288,37 @@ engine_run(struct worker *w, int listen_fd)
 		    conn);
 		return false;
 	}
-	worker_ready(w);
+	small_stacks();
+	worker_ready(w, READY_US);
 	return smfi_main() == MI_SUCCESS;
 }
+
+static void
+silence(void)
+{
+	pthread_mutex_lock(&door.lock);
+	door.silent = true;
+	listener_silence(&listener);
+	pthread_mutex_unlock(&door.lock);
+}
+
+static int
+connections(void)
+{
+	return listener_connections(&listener);
+}
+
+/* Its threads stay, but without a decision they have nothing to ask. */
+static bool
+stop(void)
+{
+	return true;
+}
+
+const struct engine engine_libmilter = {
+    .run = run,
+    .silence = silence,
+    .look = look,
+    .connections = connections,
+    .stop = stop,
+};

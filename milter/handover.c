@@ -46,6 +46,8 @@ handover_write(const struct handover *h)
 	put_text(f, "store", h->store);
 	for (unsigned i = 0; i < h->nsockets; i++)
 		fprintf(f, "socket %d\n", h->sockets[i]);
+	if (h->metrics_fd > 0)
+		fprintf(f, "metrics %d\n", h->metrics_fd);
 	for (unsigned i = 0; i < h->nchildren; i++) {
 		const struct handover_child *c = &h->children[i];
 
@@ -112,6 +114,8 @@ take_line(struct handover *h, char *line)
 	*value++ = '\0';
 	if (strcmp(line, "zone") == 0)
 		h->zone_fd = atoi(value);
+	else if (strcmp(line, "metrics") == 0 && is_open(atoi(value)))
+		h->metrics_fd = atoi(value);
 	else if (strcmp(line, "started") == 0)
 		h->started_us = strtoll(value, NULL, 10);
 	else if (strcmp(line, "drain-ms") == 0)
@@ -143,6 +147,7 @@ handover_read(int fd, struct handover *h)
 
 	memset(h, 0, sizeof *h);
 	h->zone_fd = -1;
+	h->metrics_fd = -1;
 	if (f == NULL)
 		return false;
 	/* the one that tried it out has read it before, and the offset is shared */
@@ -173,6 +178,8 @@ handover_keep(const struct handover *h, bool keep)
 	for (unsigned i = 0; i < h->nsockets; i++)
 		keep_one(h->sockets[i], keep);
 	keep_one(h->zone_fd, keep);
+	if (h->metrics_fd > 0)
+		keep_one(h->metrics_fd, keep);
 	for (unsigned i = 0; i < h->nchildren; i++)
 		keep_one(h->children[i].control, keep);
 }

@@ -34,6 +34,7 @@ struct handover {
 	unsigned nsockets;
 	int sockets[HANDOVER_SOCKETS_MAX]; /* listening; the first is the configuration's */
 	int zone_fd;
+	int metrics_fd; /* listening; 0 and below = none */
 	char node[RULESET_NODE_MAX + 1];
 	int64_t started_us; /* the first of these masters, since 1970 */
 	int64_t drain_ms; /* drain-timeout */

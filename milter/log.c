@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@
 
 static struct {
 	bool to_stderr, verbose;
+	bool journal; /* standard error is systemd's: sd-daemon(3) */
 	pthread_mutex_t lock; /* of the fold table */
 	struct fold {
 		uint64_t hash;
@@ -25,10 +28,23 @@ static struct {
 	} fold[FOLD_SLOTS];
 } logger = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* A line there begins with its priority; on a terminal or in a file that would be in the way. */
+static bool
+is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+	    fstat(STDERR_FILENO, &st) == 0 && st.st_dev == (dev_t)dev && st.st_ino == (ino_t)ino;
+}
+
 void
 log_open(bool to_stderr, bool verbose)
 {
 	logger.to_stderr = to_stderr;
+	logger.journal = to_stderr && is_journal();
 	logger.verbose = verbose;
 	if (!to_stderr)
 		openlog("weir-milter", LOG_PID | LOG_NDELAY, LOG_MAIL);
@@ -44,14 +60,16 @@ log_verbose(void)
 static void
 emit(int priority, const char *line)
 {
-	char buf[LOG_LINE_MAX + 32];
+	char buf[LOG_LINE_MAX + 32], front[8] = "";
 	int len;
 
 	if (!logger.to_stderr) {
 		syslog(priority, "%s", line);
 		return;
 	}
-	len = snprintf(buf, sizeof buf, "weir-milter: %s\n", line);
+	if (logger.journal)
+		snprintf(front, sizeof front, "<%d>", LOG_PRI(priority));
+	len = snprintf(buf, sizeof buf, "%sweir-milter: %s\n", front, line);
 	if ((size_t)len >= sizeof buf) {
 		len = sizeof buf - 1;
 		buf[len - 1] = '\n';

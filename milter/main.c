@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -124,18 +125,29 @@ apply_options(const struct options *o, struct conf *c, FILE *errors)
 	return true;
 }
 
+/* Root writes it, maybe into a directory of somebody else: through no link, and into a file of its
+ * own only. */
 static bool
 write_pid(const char *path)
 {
-	FILE *f = path[0] != '\0' ? fopen(path, "we") : NULL;
+	struct stat st;
+	int fd;
+	bool ok;
 
 	if (path[0] == '\0')
 		return true;
-	if (f == NULL || fprintf(f, "%d\n", (int)getpid()) < 0 || fclose(f) != 0) {
-		fprintf(stderr, "weir-milter: %s: %s\n", path, strerror(errno));
-		return false;
+	fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+	ok = fd >= 0 && fstat(fd, &st) == 0;
+	if (ok && (!S_ISREG(st.st_mode) || st.st_nlink != 1)) {
+		errno = EEXIST;
+		ok = false;
 	}
-	return true;
+	ok = ok && ftruncate(fd, 0) == 0 && dprintf(fd, "%d\n", (int)getpid()) > 0;
+	if (!ok)
+		fprintf(stderr, "weir-milter: %s: %s\n", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ok;
 }
 
 /* One descriptor a session, and libmilter spins when there are none left. */
@@ -294,7 +306,7 @@ start(const struct options *o, struct conf *conf, const struct launch *launch)
 		return EXIT_FAILURE;
 	}
 	if (!privileges_find(conf->user, &id, err, sizeof err) ||
-	    !privileges_become(&id, err, sizeof err)) {
+	    !privileges_become(&id, err, sizeof err) || !privileges_confine(err, sizeof err)) {
 		fprintf(stderr, "weir-milter: %s\n", err);
 		remove_pid(conf->pid_file);
 		socket_remove(&conf->socket);
@@ -349,10 +361,14 @@ static int
 reload(const struct options *o, struct conf *conf, const struct handover *h,
     const struct launch *launch)
 {
+	char err[128];
 	int status;
 
 	/* they are blocked already, unless this version waits for more */
 	master_block_signals();
+	/* as every start does; exec has kept nearly all of it */
+	if (!privileges_confine(err, sizeof err))
+		log_line(LOG_WARNING, "reload: %s", err);
 	status = master_take_over(read_conf_again(o, conf) ? conf : NULL, h, launch);
 	remove_pid(h->pid_file);
 	return status;
@@ -369,6 +385,9 @@ main(int argc, char **argv)
 
 	/* a log that is gone must not end us */
 	signal(SIGPIPE, SIG_IGN);
+	privileges_hide();
+	/* what is written is for all to read at most, whatever the one who starts us wants */
+	umask(umask(0) | 022);
 	status = read_options(argc, argv, &o);
 	if (status >= 0)
 		return status;
@@ -390,6 +409,8 @@ main(int argc, char **argv)
 		conf_print(&conf, stdout);
 		return EXIT_SUCCESS;
 	}
+	/* what the one who started us had open is not the daemon's */
+	(void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
 	status = start(&o, &conf, &launch);
 	conf_free(&conf);
 	return status;

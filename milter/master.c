@@ -24,12 +24,17 @@
 #include "clock.h"
 #include "log.h"
 #include "master.h"
+#include "notify.h"
+#include "observer.h"
 #include "sampler.h"
 #include "socket.h"
 #include "takeover.h"
+#include "weir/watch.h"
 #include "worker.h"
 
 #define TICK_MS 100
+/* Beyond drain-timeout, until the service manager may use force. */
+#define STOP_EXTRA_MS 10000
 /* No process or no descriptor is to be had: not the moment to ask again and again. */
 #define NO_START_MS 30000
 
@@ -49,7 +54,11 @@ struct master {
 	bool replacing; /* own workers are to take the place of those of before */
 	bool stopping;
 	bool hopeless; /* no worker can ever run on this configuration */
+	bool told; /* the service manager knows that the start, or the reload, is over */
+	bool refused; /* the last reload was */
 	struct children all;
+	struct observer observer; /* of option metrics */
+	struct watch_workers shown; /* what is shown of all this */
 };
 
 static int64_t
@@ -94,6 +103,17 @@ close_masters_own(const struct master *m)
 		close(m->trial.errors_fd);
 }
 
+/* In the new process it does not return. */
+static void
+start_observer(struct master *m)
+{
+	if (!observer_start(&m->observer, m->conf, monotonic_ms()))
+		return;
+	close_masters_own(m);
+	close(m->sockets[0]);
+	observer_run(&m->observer, m->conf, m->zone, m->node);
+}
+
 static void
 start_child(struct master *m, unsigned number)
 {
@@ -121,6 +141,7 @@ start_child(struct master *m, unsigned number)
 
 		close(fds[0]);
 		close_masters_own(m);
+		observer_forget(&m->observer);
 		worker_run(&w, m->sockets[0], fds[1]);
 	}
 	close(fds[1]);
@@ -197,6 +218,8 @@ child_died(struct master *m, struct child *c, int status)
 	/* gives back the sessions that it had open */
 	if (!c->foreign)
 		zone_worker_died(m->zone, c->place, m->conf == NULL || m->conf->use_redis);
+	if (!(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS && c->draining))
+		m->shown.ended++;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_CONFIG)
 		give_up(m);
 	children_gone(&m->all, c, monotonic_ms());
@@ -209,6 +232,7 @@ make_handover(const struct master *m)
 
 	h = (struct handover){.nsockets = m->nsockets,
 	    .zone_fd = m->zone_fd,
+	    .metrics_fd = m->observer.listen_fd,
 	    .started_us = m->started_us,
 	    .drain_ms = m->drain_ms,
 	    .drained = zone_drain_get(m->zone, ZONE_DRAIN_SIGNAL) != 0};
@@ -225,6 +249,7 @@ trial_reaped(struct master *m, int status)
 {
 	bool good = trial_ended(&m->trial, status);
 
+	m->refused = !good;
 	if (m->stopping)
 		return;
 	if (m->again) {
@@ -244,6 +269,8 @@ reap(struct master *m)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == m->trial.pid)
 			trial_reaped(m, status);
+		else if (observer_ended(&m->observer, pid, status, monotonic_ms()))
+			continue;
 		else if ((c = children_find(&m->all, pid)) != NULL)
 			child_died(m, c, status);
 	}
@@ -261,6 +288,8 @@ on_hup(struct master *m)
 		return;
 	}
 	log_line(LOG_INFO, "reload: trying %s", m->launch->program);
+	m->told = false;
+	notify_reloading();
 	(void)trial_start(&m->trial, m->launch, make_handover(m));
 }
 
@@ -288,9 +317,11 @@ on_term(struct master *m)
 		log_line(LOG_NOTICE, "stopping: %u sessions open, they have %lld s to end",
 		    open.sessions, (long long)m->drain_ms / 1000);
 	m->stopping = true;
+	notify_stopping(cut ? STOP_EXTRA_MS : m->drain_ms + STOP_EXTRA_MS);
 	trial_kill(&m->trial);
-	/* whoever starts next can have the socket at once */
+	/* whoever starts next can have the sockets at once */
 	close_sockets(m, 0);
+	observer_stop(&m->observer);
 	for (unsigned i = 0; i < m->all.n; i++)
 		if (cut)
 			child_cut(&m->all.child[i], now);
@@ -364,11 +395,29 @@ replace_old(struct master *m)
 	start_log(m, "reloaded weir " PACKAGE_VERSION);
 }
 
+static void
+tell_manager(struct master *m)
+{
+	char status[160];
+
+	if (m->told || m->stopping || m->replacing || m->trial.pid != 0 ||
+	    (m->all.own > 0 && !children_ready(&m->all)))
+		return;
+	m->told = true;
+	if (m->all.own == 0)
+		snprintf(status, sizeof status, "reload failed, see the log: mend it and reload");
+	else
+		snprintf(status, sizeof status, "%u workers on %.60s%s%s", m->all.own,
+		    m->conf->socket.text, m->conf->rules.observe ? ", mode observe" : "",
+		    m->refused ? "; the last reload was refused, see the log" : "");
+	notify_ready(status);
+}
+
 /* Somebody's time is running. */
 static bool
 clock_needed(const struct master *m)
 {
-	if (m->trial.pid != 0)
+	if (m->trial.pid != 0 || (!m->stopping && observer_due(&m->observer, m->conf)))
 		return true;
 	for (unsigned i = 0; i < m->all.n; i++)
 		if (m->all.child[i].pid == 0 || m->all.child[i].draining)
@@ -428,15 +477,24 @@ serve(struct master *m)
 	}
 	if (m->conf != NULL)
 		m->sampler = sampler_new(m->conf, m->zone);
+	zone_top_want(m->zone, m->conf != NULL && m->conf->use_metrics);
+	zone_watch_workers_get(m->zone, &m->shown);
+	m->shown.conf_us = clock_real_us();
+	m->shown.started_us = m->started_us;
 	for (;;) {
 		if (!m->stopping && !m->hopeless)
 			start_missing(m);
+		if (!m->stopping)
+			start_observer(m);
 		reap(m); /* a child may have died before there was a signal_fd */
 		if (!m->stopping)
 			replace_old(m);
 		children_expire(&m->all, monotonic_ms());
 		check_trial(m);
+		tell_manager(m);
 		sampler_tick(m->sampler);
+		children_tell(&m->all, &m->shown);
+		zone_watch_workers_set(m->zone, &m->shown);
 		if (children_running(&m->all) == 0 &&
 		    (m->stopping || m->hopeless || m->all.own == 0))
 			break;
@@ -446,6 +504,7 @@ serve(struct master *m)
 	if (!m->stopping)
 		status = EXIT_FAILURE; /* none is left, and none can be started */
 	close_sockets(m, 0);
+	observer_stop(&m->observer);
 	sampler_free(&m->sampler);
 	log_line(LOG_NOTICE, "stopped");
 	close(m->signal_fd);
@@ -497,6 +556,7 @@ master_run(struct conf *conf, int listen_fd, const struct launch *launch)
 	name_node(m);
 	configure(m, conf, launch);
 	children_init(&m->all, takeover_workers(conf), NULL);
+	observer_init(&m->observer, -1);
 	m->zone_fd = zone_create(conf->zone_size, ZONE_WORKERS_MAX);
 	if (m->zone_fd >= 0)
 		m->zone = zone_attach(m->zone_fd);
@@ -551,6 +611,7 @@ master_take_over(struct conf *conf, const struct handover *given, const struct l
 	strcpy(m->node, h.node);
 	strcpy(m->pid_file, h.pid_file);
 	strcpy(m->store, h.store);
+	observer_init(&m->observer, h.metrics_fd > 0 ? h.metrics_fd : -1);
 	good = conf != NULL && take(m, conf, &h);
 	if (!good) {
 		m->nsockets = h.nsockets;

@@ -1,5 +1,6 @@
 /*
- * privileges.h - who the program runs as: USER[:GROUP] looked up, compared, become.
+ * privileges.h - who the program runs as (USER[:GROUP] looked up, compared, become), and what it
+ * gives up for good.
  */
 #ifndef WEIR_MILTER_PRIVILEGES_H
 #define WEIR_MILTER_PRIVILEGES_H
@@ -22,7 +23,19 @@ bool privileges_find(const char *who, struct identity *out, char *err, size_t er
 /* Whether we are that already. */
 bool privileges_are(const struct identity *id);
 
-/* Becomes it, for good. */
+/* Becomes it, for good: with its groups, and with no way back. */
 bool privileges_become(const struct identity *id, char *err, size_t errlen);
+
+/*
+ * No core dump and no debugger of the same user sees what is in memory: the password of Redis,
+ * addresses. Root still can. Call it before anything secret is read, as exec takes it back.
+ */
+void privileges_hide(void);
+
+/*
+ * Once all that needs rights is open. No program that is started from now on has more rights than
+ * we have, whatever its owner and mode; no capability is left, unless we are root on purpose.
+ */
+bool privileges_confine(char *err, size_t errlen);
 
 #endif

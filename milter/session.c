@@ -2,9 +2,29 @@
  * session.c - see session.h.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "session.h"
+
+/* --- texts -------------------------------------------------------------------------------- */
+
+static void
+forget(char **text)
+{
+	free(*text);
+	*text = NULL;
+}
+
+/* Without memory it has not been said. */
+static void
+remember(char **text, const char *value, size_t max)
+{
+	forget(text);
+	if (*value != '\0')
+		*text = strndup(value, max);
+}
 
 void
 session_init(struct session *s, const char *id, struct plan_steps steps)
@@ -14,20 +34,46 @@ session_init(struct session *s, const char *id, struct plan_steps steps)
 	s->steps = steps;
 }
 
+void
+session_deinit(struct session *s)
+{
+	forget(&s->name);
+	forget(&s->helo);
+	forget(&s->sender);
+	forget(&s->queue_id);
+	forget(&s->user);
+	free(s->reply);
+	s->reply = NULL;
+}
+
+/* False: no memory, so that it cannot be said. */
+static bool
+keep_reply(struct session *s, const struct reply *r)
+{
+	if (s->reply == NULL)
+		s->reply = malloc(sizeof *s->reply);
+	if (s->reply == NULL)
+		return false;
+	*s->reply = *r;
+	return true;
+}
+
+/* --- the road ----------------------------------------------------------------------------- */
+
 static void
 session_facts(const struct session *s, enum stage stage, const char *recipient, struct facts *f)
 {
 	f->stage = stage;
 	f->client = s->client;
-	f->name = s->name_confirmed ? s->name : "";
+	f->name = s->name_confirmed ? session_text(s->name) : "";
 	f->level = s->level;
 	f->spared = s->spared;
-	f->user = s->user;
-	f->helo = s->helo;
+	f->user = session_text(s->user);
+	f->helo = session_text(s->helo);
 	f->drain = s->drain;
 	f->message_counted = s->message_counted;
 	f->greylist_done = s->greylist_known || s->greylist_message;
-	f->sender = s->sender;
+	f->sender = session_text(s->sender);
 	f->recipient = recipient;
 	f->rejected = s->rejected;
 	f->bytes = s->bytes;
@@ -51,7 +97,7 @@ session_connect(struct session *s, const struct ruleset *r, const struct addr *c
 {
 	s->client = *client;
 	s->name_confirmed = confirmed;
-	snprintf(s->name, sizeof s->name, "%s", name);
+	remember(&s->name, name, SESSION_NAME_MAX);
 	if (session_plan(s, r, STAGE_CONNECT, "", q))
 		return NEXT_ASK;
 	return NEXT_CONTINUE;
@@ -60,21 +106,24 @@ session_connect(struct session *s, const struct ruleset *r, const struct addr *c
 enum next
 session_helo(struct session *s, const char *helo)
 {
-	snprintf(s->helo, sizeof s->helo, "%s", helo);
+	remember(&s->helo, helo, SESSION_NAME_MAX);
 	/* a deferral must not be said here: Postfix would greet and then repeat it at MAIL, and
 	 * Sendmail would answer EHLO without its extensions; doc/mta.md */
-	return s->pending && reply_closes(&s->reply) ? NEXT_REPLY : NEXT_CONTINUE;
+	return s->pending && reply_closes(s->reply) ? NEXT_REPLY : NEXT_CONTINUE;
 }
 
 enum next
 session_mail(struct session *s, const struct ruleset *r, const char *sender, const char *user,
     int64_t bytes, struct request *q)
 {
+	char bare[MAILBOX_MAX + 1];
+
 	if (s->pending)
 		return NEXT_REPLY;
-	mailbox_name(sender, s->sender, sizeof s->sender);
-	s->queue_id[0] = '\0';
-	snprintf(s->user, sizeof s->user, "%s", user);
+	mailbox_name(sender, bare, sizeof bare);
+	remember(&s->sender, bare, MAILBOX_MAX);
+	forget(&s->queue_id);
+	remember(&s->user, user, USER_MAX);
 	/* here and not at abort: there is none after a milter's own refusal (doc/mta.md) */
 	s->message_counted = s->rejected = s->data = false;
 	s->greylist_message = false;
@@ -89,10 +138,22 @@ enum next
 session_rcpt(struct session *s, const struct ruleset *r, const char *recipient, bool rejected,
     const char *queue_id, struct request *q)
 {
-	snprintf(s->queue_id, sizeof s->queue_id, "%s", queue_id);
+	remember(&s->queue_id, queue_id, SESSION_QUEUE_MAX);
 	s->rejected = rejected;
 	s->had_rejected = s->had_rejected || rejected;
 	return session_plan(s, r, STAGE_RCPT, recipient, q) ? NEXT_ASK : NEXT_CONTINUE;
+}
+
+bool
+session_size(const char *param, int64_t *bytes)
+{
+	const char *p = param + 5;
+
+	if (strncasecmp(param, "SIZE=", 5) != 0)
+		return false;
+	for (*bytes = 0; *p >= '0' && *p <= '9' && *bytes < QUOTA_FIGURE_MAX; p++)
+		*bytes = *bytes * 10 + (*p - '0');
+	return true;
 }
 
 void
@@ -150,7 +211,8 @@ session_judge(struct session *s, const struct ruleset *r, enum stage stage, cons
 	if (s->rejected && stage == STAGE_RCPT)
 		return NEXT_CONTINUE;
 	if (v->action != DO_ACCEPT && v->enforced) {
-		s->reply = *v->reply;
+		if (!keep_reply(s, v->reply))
+			return NEXT_CONTINUE;
 		return stage == STAGE_CONNECT ? tell_at_connect(s, r, v) : NEXT_REPLY;
 	}
 	if (stage == STAGE_CONNECT)

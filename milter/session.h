@@ -5,7 +5,9 @@
  * NEXT_ASK it carries the request to the store and comes back with session_judge(); what to
  * tell the client then stands in session.reply.
  *
- * One bounded struct, about 1.7 kB, owned by the engine; never used by two threads at once.
+ * Owned by the engine; never used by two threads at once. The struct itself is some 200 bytes;
+ * the texts in it are allocated as long as they are, so that thousands of open sessions cost
+ * little, and cut at the lengths below.
  */
 #ifndef WEIR_MILTER_SESSION_H
 #define WEIR_MILTER_SESSION_H
@@ -27,14 +29,14 @@ struct session {
 	char id[SESSION_ID_MAX];
 	struct plan_steps steps; /* what the MTA was asked to report; decided at negotiation */
 	struct addr client;
-	char name[SESSION_NAME_MAX + 1];
+	char *name; /* of texts NULL = not said: session_text() */
 	unsigned level; /* the host's load when it connected */
 	bool spared; /* it came to a daemon that level 1 does not touch */
 	bool name_confirmed; /* the MTA says so: forward and reverse look-up agree */
-	char helo[SESSION_NAME_MAX + 1];
-	char sender[MAILBOX_MAX + 1];
-	char queue_id[SESSION_QUEUE_MAX + 1];
-	char user[USER_MAX + 1]; /* SASL login of the message; "" = none */
+	char *helo;
+	char *sender;
+	char *queue_id;
+	char *user; /* SASL login of the message */
 	int64_t bytes; /* of the message: announced, from DATA on counted */
 	bool data; /* bytes are counted */
 	bool drain; /* the engine knows that this host takes no new sessions; set before connect */
@@ -46,10 +48,18 @@ struct session {
 	bool pending; /* refused at connect, to be told later (reply is set) */
 	unsigned long engine; /* the engine's own flags */
 	uint64_t lease; /* store_release() it when the session ends; 0 = none */
-	struct reply reply;
+	struct reply *reply; /* NULL until there is one */
 };
 
+static inline const char *
+session_text(const char *text)
+{
+	return text != NULL ? text : "";
+}
+
 void session_init(struct session *s, const char *id, struct plan_steps steps);
+/* Frees what it holds; one that is all zeros holds nothing. */
+void session_deinit(struct session *s);
 
 /* name: as the MTA gives it. q is filled when NEXT_ASK comes back. */
 enum next session_connect(struct session *s, const struct ruleset *r, const struct addr *client,
@@ -62,6 +72,8 @@ enum next session_mail(struct session *s, const struct ruleset *r, const char *s
 /* rejected: the MTA refuses this recipient; session_judge() then never comes to NEXT_REPLY. */
 enum next session_rcpt(struct session *s, const struct ruleset *r, const char *recipient,
     bool rejected, const char *queue_id, struct request *q);
+/* True, with the number, if this parameter of MAIL is SIZE= (RFC 1870). */
+bool session_size(const char *param, int64_t *bytes);
 /* So much more of the message has come. */
 void session_data(struct session *s, int64_t bytes);
 /* All of it has. */

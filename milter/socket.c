@@ -3,6 +3,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
 #include <pwd.h>
@@ -53,6 +54,33 @@ clear_stale(const struct socket_spec *s, char *err, size_t errlen)
 	return true;
 }
 
+/*
+ * By descriptor, not by name: root does this in a directory that may be another user's, who could
+ * put a link to any file in the socket's place. And no call that has nothing to do, as a system
+ * call filter may forbid it.
+ */
+static bool
+give(const char *path, uid_t uid, gid_t gid, mode_t mode)
+{
+	int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), e;
+	char self[32];
+	struct stat st;
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	errno = ENOTSOCK;
+	ok = fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	    ((uid == (uid_t)-1 && gid == (gid_t)-1) ||
+		fchownat(fd, "", uid, gid, AT_EMPTY_PATH) == 0) &&
+	    chmod(self, mode) == 0;
+	e = errno;
+	close(fd);
+	errno = e;
+	return ok;
+}
+
 static bool
 set_owner(
     const char *path, const char *owner, const char *group, mode_t mode, char *err, size_t errlen)
@@ -74,7 +102,7 @@ set_owner(
 			return fail(err, errlen, "socket-group: no such group", group);
 		gid = gr->gr_gid;
 	}
-	if (chown(path, uid, gid) != 0 || chmod(path, mode) != 0)
+	if (!give(path, uid, gid, mode))
 		return fail(err, errlen, strerror(errno), path);
 	return true;
 }

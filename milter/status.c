@@ -149,6 +149,7 @@ status_publish(struct worker *w, int64_t now_us)
 		return;
 	r = snapshot_get(w->snapshots, now_us);
 	add(&p, "version", PACKAGE_VERSION);
+	add(&p, "engine", conf_engine_name(w->conf->engine));
 	add(&p, "mode", r->observe ? "observe" : "enforce");
 	add(&p, "generation", r->generation);
 	snapshot_put(w->snapshots, r);

@@ -1,7 +1,7 @@
 /*
  * worker.c - see worker.h.
  *
- * The main thread waits for the master's word; libmilter runs in a thread of its own. So the main
+ * The main thread waits for the master's word; the engine runs in a thread of its own. So the main
  * thread can leave SIGHUP, SIGTERM and SIGINT unblocked and ignored, and the kernel drops them
  * before libmilter's own thread, which would end all sessions, can take them: systemd, a
  * terminal's ^C and a careless killall send them to workers, too.
@@ -19,20 +19,16 @@
 
 #include "clock.h"
 #include "engine.h"
-#include "listener.h"
 #include "log.h"
-#include "room.h"
 #include "status.h"
 #include "thread.h"
+#include "weir/watch.h"
 #include "worker.h"
 
 /* Once a second: folded log lines are due, and a worker without traffic sees new limits. */
 #define TICK_US USEC_PER_SEC
 /* Decisions under way end within the Redis timeout (at most 250 ms); then we go anyway. */
 #define STOP_WAIT_MS 400
-/* libmilter does not say when it has started, but ends at once when it cannot: on a reload the
- * workers of before go on until this one is seen to live. */
-#define READY_US (30 * USEC_PER_MSEC)
 /* While it drains, it looks so often whether its last session has ended. */
 #define DRAIN_LOOK_US (50 * USEC_PER_MSEC)
 /* ... and so often, while descriptors are short, whether some have become free. */
@@ -45,26 +41,13 @@
 /* What the threads that can end the process need. */
 static struct {
 	struct worker worker;
+	const struct engine *engine;
 	int listen_fd, control_fd;
-	struct listener listener;
-	struct room room;
-	pthread_mutex_t room_lock; /* of room, and whether the listener is paused */
-	atomic_bool running; /* the listener has its thread */
 	_Atomic int64_t ready_us; /* when to say so, monotonic; 0 = not yet, or said */
 	bool draining;
 	int64_t settled_us; /* monotonic */
 	atomic_flag leaving;
-} self = {.leaving = ATOMIC_FLAG_INIT, .room_lock = PTHREAD_MUTEX_INITIALIZER};
-
-/* For the libmilter engine, whose accept() is not ours. */
-static void
-look_for_room(void)
-{
-	pthread_mutex_lock(&self.room_lock);
-	if (!self.draining)
-		room_look(&self.room, &self.listener, self.worker.number);
-	pthread_mutex_unlock(&self.room_lock);
-}
+} self = {.leaving = ATOMIC_FLAG_INIT};
 
 void
 worker_session_begin(struct worker *w, char id[SESSION_ID_MAX])
@@ -73,7 +56,6 @@ worker_session_begin(struct worker *w, char id[SESSION_ID_MAX])
 	    id, SESSION_ID_MAX, "%x.%x", (unsigned)getpid(), atomic_fetch_add(&w->sessions, 1) + 1);
 	atomic_fetch_add(&w->open, 1);
 	zone_worker_session(w->zone, w->place, 1);
-	look_for_room();
 }
 
 void
@@ -92,10 +74,10 @@ tell_master(char word)
 }
 
 void
-worker_ready(struct worker *w)
+worker_ready(struct worker *w, int64_t settle_us)
 {
 	(void)w;
-	atomic_store(&self.ready_us, clock_mono_us() + READY_US);
+	atomic_store(&self.ready_us, clock_mono_us() + settle_us);
 }
 
 static void
@@ -105,7 +87,7 @@ on_notice(void *ctx, int priority, const char *line)
 	log_line(priority, "%s", line);
 }
 
-/* Ends the process: in time, whatever libmilter's threads are doing. */
+/* Ends the process: in time, whatever the engine's threads are doing. */
 static void
 leave(int status)
 {
@@ -119,7 +101,7 @@ leave(int status)
 	for (int i = 0; i < STOP_WAIT_MS && atomic_load(&w->in_flight) > 0; i++)
 		nanosleep(&ms, NULL);
 	/* a thread that still decides may use the store: then Redis lets the leases expire */
-	if (atomic_load(&w->in_flight) == 0)
+	if (atomic_load(&w->in_flight) == 0 && self.engine->stop())
 		store_close(&w->store);
 	log_fold_flush(true);
 	_exit(status);
@@ -146,6 +128,7 @@ remember_drain(struct worker *w, int64_t now)
 
 	if (r->generation[0] != '\0')
 		zone_drain_set(w->zone, ZONE_DRAIN_REDIS, r->drain_until_us);
+	zone_watch_generation_set(w->zone, w->place, r->generation);
 	snapshot_put(w->snapshots, r);
 }
 
@@ -177,12 +160,10 @@ drain(struct worker *w, int64_t settle_us)
 		self.settled_us = settled;
 	if (self.draining)
 		return;
+	self.draining = true;
 	zone_worker_drains(w->zone, w->place);
 	snapshots_silence(w->snapshots);
-	pthread_mutex_lock(&self.room_lock);
-	self.draining = true;
-	listener_silence(&self.listener);
-	pthread_mutex_unlock(&self.room_lock);
+	self.engine->silence();
 	tell_master(WORKER_DEAF);
 }
 
@@ -191,7 +172,7 @@ static bool
 drained(struct worker *w)
 {
 	return self.draining && atomic_load(&w->open) == 0 && clock_mono_us() >= self.settled_us &&
-	    listener_connections(&self.listener) <= 0;
+	    self.engine->connections() <= 0;
 }
 
 static void
@@ -210,22 +191,12 @@ obey(struct worker *w)
 		drain(w, FINISH_SETTLE_US);
 }
 
-static bool
-room_short(void)
-{
-	bool is;
-
-	pthread_mutex_lock(&self.room_lock);
-	is = self.room.short_of;
-	pthread_mutex_unlock(&self.room_lock);
-	return is;
-}
-
 /* Waits for the master's word, or its death. */
 static void
 watch(struct worker *w)
 {
 	struct pollfd p = {.fd = self.control_fd, .events = POLLIN};
+	bool crowded = false;
 	/* not all workers at the same moment: each may have long lists to read */
 	int64_t tick_us = clock_mono_us() + TICK_US + TICK_US / 10 * (w->number % 10);
 
@@ -239,15 +210,15 @@ watch(struct worker *w)
 			until = ready;
 		if (self.draining && clock_mono_us() + DRAIN_LOOK_US < until)
 			until = clock_mono_us() + DRAIN_LOOK_US;
-		else if (room_short() && clock_mono_us() + ROOM_LOOK_US < until)
+		else if (crowded && clock_mono_us() + ROOM_LOOK_US < until)
 			until = clock_mono_us() + ROOM_LOOK_US;
 		if (poll(&p, 1, clock_poll_ms(until)) > 0)
 			obey(w);
 		if (drained(w))
 			leave(EXIT_SUCCESS);
 		now = clock_mono_us();
-		if (now >= tick_us || room_short())
-			look_for_room();
+		if (now >= tick_us || crowded)
+			crowded = self.engine->look != NULL && self.engine->look(w);
 		if (now >= tick_us) {
 			tick(w);
 			tick_us = now + TICK_US;
@@ -260,13 +231,17 @@ watch(struct worker *w)
 static bool
 open_store(struct worker *w)
 {
+	struct redis_options redis = w->conf->redis;
+
 	if (!w->conf->use_redis) {
 		w->store = zone_store_open(w->zone, w->place);
 		return w->store != NULL;
 	}
-	w->store = redis_store_open(
-	    &w->conf->redis, w->zone, w->place, w->conf->rules.node, on_notice, NULL);
-	if (w->store == NULL)
+	redis.advise = ADVISE_MEMORY | (w->conf->rules.greylist.enabled ? ADVISE_SAVING : 0);
+	w->store =
+	    redis_store_open(&redis, w->zone, w->place, w->conf->rules.node, on_notice, NULL);
+	explicit_bzero(redis.password, sizeof redis.password);
+	if (w->store == NULL || (self.engine->attach != NULL && !self.engine->attach(w, w->store)))
 		return false;
 	w->store = chain_store_open(w->store, w->zone, w->place);
 	return w->store != NULL;
@@ -292,9 +267,7 @@ run_engine(void *arg)
 {
 	struct worker *w = arg;
 
-	listener_thread(&self.listener);
-	atomic_store(&self.running, true);
-	if (!engine_run(w, self.listen_fd))
+	if (!self.engine->run(w, self.listen_fd))
 		leave(WORKER_EXIT_CONFIG);
 	leave(EXIT_SUCCESS);
 	return NULL;
@@ -309,12 +282,12 @@ worker_run(const struct worker *given, int listen_fd, int control_fd)
 
 	ignore_signals();
 	*w = *given;
+	self.engine = w->conf->engine == ENGINE_EVENT ? &engine_event : &engine_libmilter;
 	self.listen_fd = listen_fd;
 	self.control_fd = control_fd;
-	room_init(&self.room);
 	/* one worker speaks for all, so that each change is one line */
 	w->snapshots = snapshots_new(&w->conf->rules, w->number == 0);
-	if (w->snapshots == NULL || !open_store(w) || !listener_init(&self.listener, listen_fd)) {
+	if (w->snapshots == NULL || !open_store(w)) {
 		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
@@ -325,7 +298,7 @@ worker_run(const struct worker *given, int listen_fd, int control_fd)
 		log_line(LOG_ERR, "worker %u cannot start: %s", w->number, strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
-	while (!atomic_load(&self.running) || atomic_load(&self.ready_us) == 0)
+	while (atomic_load(&self.ready_us) == 0)
 		nanosleep(&ms, NULL);
 	watch(w);
 	abort(); /* not reached: leave() ends the process */

@@ -46,8 +46,8 @@ struct worker {
  */
 void worker_run(const struct worker *w, int listen_fd, int control_fd) __attribute__((noreturn));
 
-/* The engine is about to serve. */
-void worker_ready(struct worker *w);
+/* The engine is about to serve, and has failed before so long is over, or will not fail. */
+void worker_ready(struct worker *w, int64_t settle_us);
 
 /* A session begins, and gets an id that is unique for this worker process; a session has ended. */
 void worker_session_begin(struct worker *w, char id[SESSION_ID_MAX]);

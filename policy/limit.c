@@ -212,7 +212,7 @@ set_ladder(struct limit *l, const char *value, char *err, size_t errlen)
 		    (*value != '\0' && strchr(", ", *value) == NULL) || bits < 16 ||
 		    bits >= last.bits || times <= last.times)
 			return err_set(err, errlen, form, NULL);
-		last = rungs[n++] = (struct rung){(uint8_t)bits, (uint16_t)times};
+		last = rungs[n++] = (struct rung){(uint16_t)bits, (uint16_t)times};
 	}
 	if (n == 0)
 		return err_set(err, errlen, form, NULL);

@@ -30,7 +30,7 @@ ask_names_init(struct ask_names *n)
 /* --- a command in the making --------------------------------------------------------------- */
 
 #define ARGS_MAX \
-	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 12 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + \
+	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 14 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + \
 	    8 + 8)
 #define NUMBER_TEXT_MAX 21
 #define ARENA_SIZE \
@@ -100,6 +100,8 @@ arg_end(struct args *a, size_t *len)
 
 /* --- a request ---------------------------------------------------------------------------- */
 
+static const struct ask_part all_of_it = {.whole = true};
+
 /* The record that keeps the totals: the address's, if it takes part. */
 static unsigned
 totals_record(const struct request *q)
@@ -110,33 +112,69 @@ totals_record(const struct request *q)
 	return 0;
 }
 
-/* The keys; open[i] becomes the index of record i's set of leases, 0 if it has none. */
-static void
-ask_keys(struct args *a, const struct site *s, const struct request *q,
-    unsigned open[REQUEST_RECORDS_MAX])
+static bool
+asks_grey(const struct request *q, const struct ask_part *p)
 {
-	unsigned nkeys = 1 + q->nrecords;
-	bool correspondents = q->grey.asked && q->grey.correspondents;
+	return q->grey.asked && ask_part_has(p, q->grey.record);
+}
+
+/* Where the sender is looked for: in the same step, if that can reach it. */
+static bool
+asks_correspondent(const struct request *q, const struct ask_part *p)
+{
+	return p->whole && q->grey.asked && q->grey.correspondents;
+}
+
+/* What goes where in one command: numbers from 1, 0 = not in it. */
+struct places {
+	unsigned record[REQUEST_RECORDS_MAX]; /* among its records */
+	unsigned open[REQUEST_RECORDS_MAX]; /* in KEYS: the record's set of leases */
+	unsigned nrecords, nhits;
+};
+
+/* The keys. */
+static void
+ask_keys(struct args *a, const struct site *s, const struct request *q, const struct ask_part *p,
+    struct places *at)
+{
+	bool wrote = p->whole && q->wrote_us > 0, opened[REQUEST_RECORDS_MAX] = {false};
+	unsigned nkeys = p->whole, nopen = 0;
 	char key[SITE_KEY_MAX];
 
-	memset(open, 0, sizeof(unsigned) * REQUEST_RECORDS_MAX);
-	for (unsigned i = 0; i < q->nhits; i++)
-		if (q->hits[i].limit->count == COUNT_SESSIONS && open[q->hits[i].record] == 0)
-			open[q->hits[i].record] = ++nkeys;
-	arg_number(a, nkeys + q->grey.asked + correspondents + (q->wrote_us > 0));
-	arg_copy(a, key, site_key(s, "generation", NULL, key));
+	memset(at, 0, sizeof *at);
 	for (unsigned i = 0; i < q->nrecords; i++)
-		arg_copy(a, key, site_record_key(s, q->records[i].kind, q->records[i].key, key));
-	for (unsigned k = 2 + q->nrecords; k <= nkeys; k++)
-		for (unsigned i = 0; i < q->nrecords; i++)
-			if (open[i] == k)
-				arg_copy(a, key,
-				    site_open_key(s, q->records[i].kind, q->records[i].key, key));
-	if (q->grey.asked)
+		if (ask_part_has(p, i))
+			at->record[i] = ++at->nrecords;
+	nkeys += at->nrecords;
+	for (unsigned i = 0; i < q->nhits; i++) {
+		unsigned record = q->hits[i].record;
+
+		if (at->record[record] == 0)
+			continue;
+		at->nhits++;
+		if (q->hits[i].limit->count == COUNT_SESSIONS && !opened[record]) {
+			opened[record] = true;
+			nopen++;
+		}
+	}
+	arg_number(a, nkeys + nopen + asks_grey(q, p) + asks_correspondent(q, p) + wrote);
+	if (p->whole)
+		arg_copy(a, key, site_key(s, "generation", NULL, key));
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (at->record[i] != 0)
+			arg_copy(
+			    a, key, site_record_key(s, q->records[i].kind, q->records[i].key, key));
+	for (unsigned i = 0; i < q->nrecords; i++) {
+		if (!opened[i])
+			continue;
+		at->open[i] = ++nkeys;
+		arg_copy(a, key, site_open_key(s, q->records[i].kind, q->records[i].key, key));
+	}
+	if (asks_grey(q, p))
 		arg_copy(a, key, site_key(s, "grey", q->grey.key, key));
-	if (correspondents)
+	if (asks_correspondent(q, p))
 		arg_copy(a, key, site_key(s, "wrote", q->grey.sender, key));
-	if (q->wrote_us > 0)
+	if (wrote)
 		arg_copy(a, key, site_key(s, "wrote", q->wrote, key));
 }
 
@@ -150,13 +188,13 @@ hit_fill(const struct hit *h)
 }
 
 static void
-ask_hit(struct args *a, const struct hit *h, unsigned open)
+ask_hit(struct args *a, const struct hit *h, const struct places *at)
 {
 	const struct limit *l = h->limit;
 	bool rate = l->rate != 0;
 
-	arg_number(a, h->record + 1);
-	arg_number(a, l->count == COUNT_SESSIONS ? open : 0);
+	arg_number(a, at->record[h->record]);
+	arg_number(a, l->count == COUNT_SESSIONS ? at->open[h->record] : 0);
 	arg_text(a, l->name);
 	arg_text(a, l->action != ACTION_LOG ? "1" : "0");
 	arg_number(a, h->cost);
@@ -169,9 +207,9 @@ ask_hit(struct args *a, const struct hit *h, unsigned open)
 }
 
 static void
-ask_pool(struct args *a, const struct pool_question *p)
+ask_pool(struct args *a, const struct pool_question *p, const struct places *at)
 {
-	arg_number(a, p->record + 1);
+	arg_number(a, at->record[p->record]);
 	arg_number(a, p->event);
 	arg_number(a, p->block_us);
 	arg_number(a, p->passed_us);
@@ -182,49 +220,65 @@ ask_pool(struct args *a, const struct pool_question *p)
 }
 
 static void
-ask_grey(struct args *a, const struct grey_question *g)
+ask_grey(struct args *a, const struct grey_question *g, const struct ask_part *p,
+    const struct places *at)
 {
-	arg_number(a, g->record + 1);
+	arg_number(a, at->record[g->record]);
 	arg_number(a, g->delay_us);
 	arg_number(a, g->window_us);
 	arg_number(a, g->keep_us);
 	arg_number(a, g->observed);
 	arg_number(a, g->embargo);
 	arg_number(a, g->embargo_us);
-	arg_number(a, g->correspondents);
+	arg_number(a, p->correspondent ? 2 : p->whole && g->correspondents);
+}
+
+char *
+ask_part_command(const struct site *s, const struct ask_names *n, bool text,
+    const struct request *q, const struct ask_part *p, int64_t now_us, uint64_t lease, size_t *len)
+{
+	bool pool = q->pool.asked && ask_part_has(p, q->pool.record);
+	struct places at;
+	char member[SITE_MEMBER_MAX];
+	struct args a;
+
+	arg_begin(&a, text, n->ask, lua_ask);
+	ask_keys(&a, s, q, p, &at);
+	arg_text(&a, p->whole ? q->generation : " ");
+	arg_number(&a, now_us);
+	arg_copy(&a, member, lease != 0 ? site_member(s, lease, member) : 0);
+	arg_number(&a, LEASE_TTL_US);
+	arg_number(&a, at.record[totals_record(q)]);
+	arg_number(&a, at.nrecords);
+	arg_number(&a, at.nhits);
+	arg_number(&a, q->peek);
+	arg_number(&a, q->rejected);
+	if (pool)
+		arg_number(&a, p->later ? 4 : 1);
+	else
+		arg_number(&a, p->told == ASK_TOLD_NOT ? 0 : 1 + p->told);
+	arg_number(&a, asks_grey(q, p));
+	arg_number(&a, p->whole ? q->wrote_us : 0);
+	arg_number(&a, p->elsewhere);
+	arg_text(&a, p->refusal != NULL ? p->refusal : "");
+	for (unsigned i = 0; i < q->nrecords; i++)
+		if (at.record[i] != 0)
+			arg_number(&a, (q->records[i].ttl_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+	for (unsigned i = 0; i < q->nhits; i++)
+		if (at.record[q->hits[i].record] != 0)
+			ask_hit(&a, &q->hits[i], &at);
+	if (pool)
+		ask_pool(&a, &q->pool, &at);
+	if (asks_grey(q, p))
+		ask_grey(&a, &q->grey, p, &at);
+	return arg_end(&a, len);
 }
 
 char *
 ask_command(const struct site *s, const struct ask_names *n, bool text, const struct request *q,
     int64_t now_us, uint64_t lease, size_t *len)
 {
-	unsigned open[REQUEST_RECORDS_MAX];
-	char member[SITE_MEMBER_MAX];
-	struct args a;
-
-	arg_begin(&a, text, n->ask, lua_ask);
-	ask_keys(&a, s, q, open);
-	arg_text(&a, q->generation);
-	arg_number(&a, now_us);
-	arg_copy(&a, member, lease != 0 ? site_member(s, lease, member) : 0);
-	arg_number(&a, LEASE_TTL_US);
-	arg_number(&a, totals_record(q) + 1);
-	arg_number(&a, q->nrecords);
-	arg_number(&a, q->nhits);
-	arg_number(&a, q->peek);
-	arg_number(&a, q->rejected);
-	arg_number(&a, q->pool.asked);
-	arg_number(&a, q->grey.asked);
-	arg_number(&a, q->wrote_us);
-	for (unsigned i = 0; i < q->nrecords; i++)
-		arg_number(&a, (q->records[i].ttl_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
-	for (unsigned i = 0; i < q->nhits; i++)
-		ask_hit(&a, &q->hits[i], open[q->hits[i].record]);
-	if (q->pool.asked)
-		ask_pool(&a, &q->pool);
-	if (q->grey.asked)
-		ask_grey(&a, &q->grey);
-	return arg_end(&a, len);
+	return ask_part_command(s, n, text, q, &all_of_it, now_us, lease, len);
 }
 
 /* --- its answer --------------------------------------------------------------------------- */
@@ -273,19 +327,17 @@ generation_at(const redisReply *r, size_t i, char out[GENERATION_MAX + 1])
 
 /* Two numbers a hit: what is used with it (-1: not for this client), and a quota's wait. */
 static bool
-hit_answer(const redisReply *r, const struct request *q, unsigned i, struct answer *out)
+hit_answer(const redisReply *r, size_t at, const struct hit *hit, struct hit_answer *h)
 {
-	const struct hit *hit = &q->hits[i];
-	struct hit_answer *h = &out->hits[i];
-	const redisReply *used = r->element[ANSWER_HEAD + 2 * i];
+	const redisReply *used = r->element[at];
 	int64_t excess;
 
 	if (used != NULL && used->type == REDIS_REPLY_INTEGER && used->integer == -1) {
 		h->skipped = true;
 		return true;
 	}
-	if (!number_at(r, ANSWER_HEAD + 2 * i, NUMBER_MAX, &h->used) ||
-	    !number_at(r, ANSWER_HEAD + 2 * i + 1, UNITS_DURATION_MAX, &h->wait_us))
+	if (!number_at(r, at, NUMBER_MAX, &h->used) ||
+	    !number_at(r, at + 1, UNITS_DURATION_MAX, &h->wait_us))
 		return false;
 	if (hit->limit->quota != 0) {
 		if (h->used > QUOTA_USED_MAX)
@@ -299,34 +351,116 @@ hit_answer(const redisReply *r, const struct request *q, unsigned i, struct answ
 	return true;
 }
 
+static unsigned
+part_hits(const struct request *q, const struct ask_part *p)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < q->nhits; i++)
+		n += ask_part_has(p, q->hits[i].record);
+	return n;
+}
+
 enum ask_outcome
-ask_answer(const redisReply *r, const struct request *q, struct answer *out, char why[SITE_WHY_MAX])
+ask_part_answer(const redisReply *r, const struct request *q, const struct ask_part *p,
+    struct answer *out, char why[SITE_WHY_MAX])
 {
 	static const char unexpected[] = "unexpected reply";
-	int64_t stale, charged, grey, known;
+	int64_t stale, charged, grey, wait, known, blocked;
+	size_t at = ANSWER_HEAD;
 
 	if (r->type == REDIS_REPLY_ERROR)
 		return error_reply(r, why);
 	if (r->type != REDIS_REPLY_ARRAY || r->elements < 2 || !number_at(r, 0, 1, &stale))
 		return bad(why, unexpected);
 	if (stale == 1)
-		return r->elements == 2 && generation_at(r, 1, out->generation)
+		return p->whole && r->elements == 2 && generation_at(r, 1, out->generation)
 		    ? ASK_STALE
 		    : bad(why, unexpected);
-	if (r->elements != ANSWER_HEAD + 2 * q->nhits ||
+	if (r->elements != ANSWER_HEAD + 2 * part_hits(q, p) ||
 	    !number_at(r, 1, NUMBER_MAX, &out->now_us) || !number_at(r, 2, 1, &charged) ||
 	    !number_at(r, 3, GREY_CORRESPONDENT, &grey) ||
-	    !number_at(r, 4, UNITS_DURATION_MAX, &out->grey_wait_us) ||
-	    !number_at(r, 5, 1, &known) || !number_at(r, 6, NUMBER_MAX, &out->blocked_us) ||
-	    q->grey.asked != (grey != GREY_NONE))
+	    !number_at(r, 4, UNITS_DURATION_MAX, &wait) || !number_at(r, 5, 1, &known) ||
+	    !number_at(r, 6, NUMBER_MAX, &blocked) || asks_grey(q, p) != (grey != GREY_NONE))
 		return bad(why, unexpected);
 	out->charged = charged == 1;
-	out->known = q->pool.asked && known == 1;
-	out->grey = (enum grey_state)grey;
-	for (unsigned i = 0; i < q->nhits; i++)
-		if (!hit_answer(r, q, i, out))
+	if (q->pool.asked && ask_part_has(p, q->pool.record))
+		out->known = known == 1;
+	if (p->whole || (q->pool.asked && ask_part_has(p, q->pool.record)))
+		out->blocked_us = blocked;
+	if (asks_grey(q, p) || p->whole) {
+		out->grey = (enum grey_state)grey;
+		out->grey_wait_us = wait;
+	}
+	for (unsigned i = 0; i < q->nhits; i++) {
+		if (!ask_part_has(p, q->hits[i].record))
+			continue;
+		if (!hit_answer(r, at, &q->hits[i], &out->hits[i]))
 			return bad(why, unexpected);
+		at += 2;
+	}
 	return ASK_OK;
+}
+
+enum ask_outcome
+ask_answer(const redisReply *r, const struct request *q, struct answer *out, char why[SITE_WHY_MAX])
+{
+	return ask_part_answer(r, q, &all_of_it, out, why);
+}
+
+/* --- who wrote to whom, where that is elsewhere ------------------------------------------- */
+
+char *
+ask_correspondent_command(const struct site *s, const struct request *q, size_t *len)
+{
+	char key[SITE_KEY_MAX];
+	struct args a = {.n = 0};
+
+	arg_text(&a, "GET");
+	arg_copy(&a, key, site_key(s, "wrote", q->grey.sender, key));
+	return arg_end(&a, len);
+}
+
+enum ask_outcome
+ask_correspondent(
+    const redisReply *r, const struct request *q, int64_t now_us, bool *is, char why[SITE_WHY_MAX])
+{
+	int64_t since = 0;
+
+	*is = false;
+	if (r->type == REDIS_REPLY_ERROR && strncmp(r->str, "WRONGTYPE", 9) == 0) {
+		snprintf(why, SITE_WHY_MAX, "wrote:%.*s", SITE_WHY_MAX - 8, q->grey.sender);
+		return ASK_WRONGKEY;
+	}
+	if (r->type == REDIS_REPLY_ERROR)
+		return error_reply(r, why);
+	if (r->type == REDIS_REPLY_NIL)
+		return ASK_OK;
+	if (r->type != REDIS_REPLY_STRING)
+		return bad(why, "unexpected reply");
+	if (r->len == 0 || r->len > 16)
+		return ASK_OK;
+	for (size_t i = 0; i < r->len; i++) {
+		if (r->str[i] < '0' || r->str[i] > '9')
+			return ASK_OK; /* as ask.lua: of another form is empty */
+		since = since * 10 + (r->str[i] - '0');
+	}
+	*is = now_us - since < q->grey.keep_us;
+	return ASK_OK;
+}
+
+char *
+ask_wrote_command(const struct site *s, const struct request *q, int64_t now_us, size_t *len)
+{
+	char key[SITE_KEY_MAX];
+	struct args a = {.n = 0};
+
+	arg_text(&a, "SET");
+	arg_copy(&a, key, site_key(s, "wrote", q->wrote, key));
+	arg_number(&a, now_us);
+	arg_text(&a, "PX");
+	arg_number(&a, (q->wrote_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+	return arg_end(&a, len);
 }
 
 /* --- what Redis lays over the file -------------------------------------------------------- */

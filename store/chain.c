@@ -78,17 +78,11 @@ ask_zone(const struct chain *me, const struct request *q, int64_t now_us, struct
 	return status;
 }
 
+/* What Redis has said, or not, and what follows. */
 static enum store_status
-ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out)
+settle(const struct chain *me, const struct request *q, int64_t now_us, int64_t now,
+    enum store_status status, struct answer *out)
 {
-	struct chain *me = (struct chain *)s;
-	/* This host's clock: the refusals are between this host and itself. */
-	int64_t now = now_us > 0 ? now_us : clock_real_us();
-	enum store_status status;
-
-	if (!q->peek && refused_lately(me, q, now, out))
-		return STORE_OK;
-	status = store_ask(me->redis, q, now_us, out);
 	if (status == STORE_OK && !q->peek && !out->charged)
 		remember(me, q, now, out);
 	if (status == STORE_OK && !q->peek &&
@@ -97,6 +91,52 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 	if (status != STORE_DOWN)
 		return status;
 	return ask_zone(me, q, now_us, out);
+}
+
+/* This host's clock: the refusals are between this host and itself. */
+static int64_t
+host_clock(int64_t now_us)
+{
+	return now_us > 0 ? now_us : clock_real_us();
+}
+
+static enum store_status
+ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out)
+{
+	struct chain *me = (struct chain *)s;
+	int64_t now = host_clock(now_us);
+
+	if (!q->peek && refused_lately(me, q, now, out))
+		return STORE_OK;
+	return settle(me, q, now_us, now, store_ask(me->redis, q, now_us, out), out);
+}
+
+static void
+redis_done(struct store_call *c, enum store_status status)
+{
+	const struct chain *me = (const struct chain *)c->chain;
+
+	c->done = c->chained;
+	c->done(c, settle(me, c->q, c->now_us, host_clock(c->now_us), status, c->out));
+}
+
+static bool
+submit(struct store *s, struct store_call *c, enum store_status *status)
+{
+	struct chain *me = (struct chain *)s;
+	int64_t now = host_clock(c->now_us);
+
+	*status = STORE_OK;
+	if (!c->q->peek && refused_lately(me, c->q, now, c->out))
+		return true;
+	c->chain = s;
+	c->chained = c->done;
+	c->done = redis_done;
+	if (!store_submit(me->redis, c, status))
+		return false;
+	c->done = c->chained;
+	*status = settle(me, c->q, c->now_us, now, *status, c->out);
+	return true;
 }
 
 static void
@@ -137,7 +177,8 @@ close_store(struct store *s)
 struct store *
 chain_store_open(struct store *redis, struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
+	static const struct store_ops ops = {
+	    ask, submit, release, load, publish, neighbours, close_store};
 	struct chain *me = calloc(1, sizeof *me);
 
 	if (me == NULL)

@@ -1,19 +1,44 @@
 /*
  * redis.c - the store in Redis, for threads that wait: drives each question (question.h) over the
- * lane, all parts of it at once.
+ * lanes, one to each node, all parts of it at once.
  */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
 #include "lane.h"
-#include "question.h"
+#include "redis_private.h"
+#include "scout.h"
 
 struct redis_store {
 	struct store store; /* first: a struct store * points here */
 	struct desk desk;
-	struct lane *lane;
+	pthread_mutex_t lock; /* for a new lane */
+	_Atomic(struct lane *) lanes[NODES_MAX]; /* to each node, made when first needed */
+	const struct redis_loop_ops *loop; /* NULL: there is none */
+	struct redis_event *event;
 };
+
+/* NULL: out of memory or descriptors. */
+static struct lane *
+lane_to(struct redis_store *me, unsigned node)
+{
+	struct lane *l = atomic_load_explicit(&me->lanes[node], memory_order_acquire);
+
+	if (l != NULL)
+		return l;
+	pthread_mutex_lock(&me->lock);
+	l = me->lanes[node];
+	if (l == NULL) {
+		l = lane_new(topology_target(me->desk.site.topology, node), &me->desk.site.options);
+		atomic_store_explicit(&me->lanes[node], l, memory_order_release);
+	}
+	pthread_mutex_unlock(&me->lock);
+	return l;
+}
 
 /* --- driving a question ------------------------------------------------------------------- */
 
@@ -33,9 +58,13 @@ send_out(struct redis_store *me, struct question *x, struct travel *t)
 	struct question_send s;
 
 	while (question_send(x, &s)) {
-		struct lane *lane = me->lane;
-		struct lane_call *call = lane_begin(lane, s.cmd, s.len, s.skip, x->deadline_us);
+		struct lane *lane = lane_to(me, s.node);
+		struct lane_call *call = NULL;
 
+		if (lane != NULL)
+			call = lane_begin(lane, s.cmd, s.len, s.skip, x->deadline_us);
+		else
+			redisFreeCommand(s.cmd);
 		if (call == NULL) {
 			question_lost(x, s.part, false, "out of memory");
 			continue;
@@ -64,17 +93,40 @@ take_in(struct question *x, struct travel *t)
 		question_lost(x, part, result == LANE_FAILED, why);
 }
 
+static void
+pause_until(int64_t until_us)
+{
+	struct timespec until = clock_timespec(until_us);
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
+}
+
 static enum store_status
 drive(struct redis_store *me, struct question *x)
 {
 	struct travel t = {.n = 0};
+	struct question_send s;
+	enum store_status status;
 
-	do {
+	while (!question_over(x)) {
 		send_out(me, x, &t);
 		if (t.n > 0)
 			take_in(x, &t);
-	} while (!question_over(x));
-	return question_end(x);
+		else if (!question_over(x))
+			pause_until(question_pause_us(x));
+	}
+	status = question_end(x);
+	while (question_after(x, &s)) {
+		struct lane *lane = lane_to(me, s.node);
+
+		if (lane != NULL)
+			lane_post(
+			    lane, s.cmd, s.len, clock_mono_us() + me->desk.site.options.timeout_us);
+		else
+			redisFreeCommand(s.cmd);
+	}
+	return status;
 }
 
 /* --- the store ---------------------------------------------------------------------------- */
@@ -87,6 +139,17 @@ ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out
 
 	question_ask(&x, &me->desk, q, now_us, out);
 	return drive(me, &x);
+}
+
+static bool
+submit(struct store *s, struct store_call *c, enum store_status *status)
+{
+	struct redis_store *me = (struct redis_store *)s;
+
+	if (me->loop != NULL)
+		return me->loop->submit(me->event, c, status);
+	*status = ask(s, c->q, c->now_us, c->out);
+	return true;
 }
 
 static void
@@ -133,9 +196,17 @@ close_store(struct store *s)
 {
 	struct redis_store *me = (struct redis_store *)s;
 
+	if (me->loop != NULL)
+		me->loop->detach(me->event);
 	keeper_free(&me->desk.keeper);
-	lane_free(&me->lane);
+	scout_free(&me->desk.scout);
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct lane *l = me->lanes[i];
+
+		lane_free(&l);
+	}
 	site_clear(&me->desk.site);
+	pthread_mutex_destroy(&me->lock);
 	free(me);
 }
 
@@ -143,7 +214,8 @@ struct store *
 redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker, const char *node,
     store_notice *notice, void *ctx)
 {
-	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
+	static const struct store_ops ops = {
+	    ask, submit, release, load, publish, neighbours, close_store};
 	struct redis_store *me = calloc(1, sizeof *me);
 	struct desk *d;
 
@@ -152,14 +224,29 @@ redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker,
 	d = &me->desk;
 	me->store.ops = &ops;
 	ask_names_init(&d->names);
-	if (site_init(&d->site, o, z, worker, node, notice, ctx)) {
-		me->lane = lane_new(d->site.target, &d->site.options);
-		if (me->lane != NULL)
-			d->keeper = keeper_new(&d->site);
-	}
+	pthread_mutex_init(&me->lock, NULL);
+	if (site_init(&d->site, o, z, worker, node, notice, ctx) &&
+	    scout_start(&d->site, &d->scout) &&
+	    (o->kind == REDIS_CLUSTER || lane_to(me, 0) != NULL))
+		d->keeper = keeper_new(&d->site, d->scout);
 	if (d->keeper == NULL) {
 		close_store(&me->store);
 		return NULL;
 	}
 	return &me->store;
+}
+
+struct desk *
+redis_store_desk(struct store *redis)
+{
+	return &((struct redis_store *)redis)->desk;
+}
+
+void
+redis_store_loop(struct store *redis, const struct redis_loop_ops *ops, struct redis_event *e)
+{
+	struct redis_store *me = (struct redis_store *)redis;
+
+	me->loop = ops;
+	me->event = e;
 }

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "memfd.h"
 #include "zone_private.h"
+#include "zone_watch.h"
 
 #include "weir/units.h"
 
@@ -83,13 +84,15 @@ lay_out(struct zone *z, int64_t size, unsigned workers)
 	z->table_size = sizeof(struct lease_table);
 	z->set_size = sizeof(struct entry_set);
 	z->quota_size = sizeof(struct quota_set);
+	z->watch_size = sizeof(struct zone_watch);
 	z->size = size;
 	z->workers = workers;
 	z->nsets = (size_t)size / sizeof(struct entry_set);
 	z->sets_at = whole_pages(sizeof(struct zone));
 	z->nquotas = (size_t)size / 4 / sizeof(struct quota_set);
 	z->quotas_at = z->sets_at + whole_pages(z->nsets * sizeof(struct entry_set));
-	z->leases_at = z->quotas_at + whole_pages(z->nquotas * sizeof(struct quota_set));
+	z->watch_at = z->quotas_at + whole_pages(z->nquotas * sizeof(struct quota_set));
+	z->leases_at = z->watch_at + whole_pages(sizeof(struct zone_watch));
 	z->mapped = z->leases_at + workers * sizeof(struct lease_table);
 	return true;
 }
@@ -147,9 +150,9 @@ ours(const struct zone *z, size_t bytes)
 	return z->magic == ZONE_MAGIC && lay_out(&plan, z->size, z->workers) &&
 	    z->layout == plan.layout && z->head_size == plan.head_size &&
 	    z->table_size == plan.table_size && z->set_size == plan.set_size &&
-	    z->quota_size == plan.quota_size && z->nsets == plan.nsets &&
-	    z->sets_at == plan.sets_at && z->leases_at == plan.leases_at &&
-	    z->mapped == plan.mapped && bytes == plan.mapped;
+	    z->quota_size == plan.quota_size && z->watch_size == plan.watch_size &&
+	    z->nsets == plan.nsets && z->sets_at == plan.sets_at &&
+	    z->leases_at == plan.leases_at && z->mapped == plan.mapped && bytes == plan.mapped;
 }
 
 struct zone *
@@ -336,10 +339,13 @@ entry_weight(const struct entry *e)
 }
 
 /* How much an entry matters: of a full set, the lowest goes. */
+enum rank { EMPTY, EXPIRED, DRAINED, LIVE, OPEN };
+#define RANK_SHIFT 56
+
 static int64_t
 entry_worth(const struct entry *e, int64_t now_us)
 {
-	enum { EMPTY, EXPIRED, DRAINED, LIVE, OPEN } rank;
+	enum rank rank;
 	/* Far in the future is as stale as far in the past: the clock was wrong then. */
 	int64_t age = now_us > e->time_us ? now_us - e->time_us : e->time_us - now_us;
 
@@ -354,7 +360,7 @@ entry_worth(const struct entry *e, int64_t now_us)
 		rank = DRAINED;
 	else
 		rank = LIVE;
-	return ((int64_t)rank << 56) - (rank == LIVE ? age / entry_weight(e) : age);
+	return ((int64_t)rank << RANK_SHIFT) - (rank == LIVE ? age / entry_weight(e) : age);
 }
 
 static struct entry *
@@ -371,6 +377,9 @@ least_of_set(struct zone *z, uint64_t key, int64_t now_us)
 			least_worth = worth;
 		}
 	}
+	/* somebody loses what still counted: the zone is too small */
+	if (least_worth > (int64_t)DRAINED << RANK_SHIFT)
+		atomic_fetch_add_explicit(&z->evictions, 1, memory_order_relaxed);
 	return least;
 }
 

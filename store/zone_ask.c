@@ -544,7 +544,8 @@ close_store(struct store *s)
 struct store *
 zone_store_open(struct zone *z, unsigned worker)
 {
-	static const struct store_ops ops = {ask, release, load, publish, neighbours, close_store};
+	static const struct store_ops ops = {
+	    ask, NULL, release, load, publish, neighbours, close_store};
 	struct zone_store *s;
 
 	if (worker >= z->workers)

@@ -1,7 +1,8 @@
 /*
  * zone_private.h - how the zone lies in memory, for store/zone*.c and their tests.
  *
- * One mapping: struct zone, then the sets of entries, then one lease table a worker. No address
+ * One mapping: struct zone, then the sets of entries, then what is watched (zone_watch.h), then one
+ * lease table a worker. No address
  * lies in it: a program that replaced this one by exec maps it somewhere else.
  *
  * Order of locks: shards ascending, then one worker's leases. Never a shard while a lease
@@ -17,6 +18,7 @@
 
 #include "siphash.h"
 #include "weir/quota.h"
+#include "weir/watch.h"
 #include "weir/zone.h"
 
 /* One bit of a word each, so that the shards of a request are a word: no list to sort, no shard
@@ -103,22 +105,24 @@ struct zone_worker {
 /* By these a program knows the zone that another one made. */
 #define ZONE_MAGIC UINT64_C(0x656e6f7a72696577) /* "weirzone" */
 /* Raise it when what is in the zone changes its meaning; sizes tell by themselves. */
-#define ZONE_LAYOUT 1
+#define ZONE_LAYOUT 2
 
 struct zone {
 	uint64_t magic;
-	uint32_t layout, head_size, table_size, set_size, quota_size;
+	uint32_t layout, head_size, table_size, set_size, quota_size, watch_size;
 	int64_t size; /* as asked for */
 	size_t mapped; /* bytes */
 	uint64_t nsets, nquotas;
-	size_t sets_at, quotas_at, leases_at; /* from the beginning */
+	size_t sets_at, quotas_at, watch_at, leases_at; /* from the beginning */
 	unsigned workers;
 	struct siphash_key secret;
 	_Atomic int64_t drain_until_us[ZONE_DRAINS];
-	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
+	_Alignas(64) _Atomic int64_t breakers[ZONE_BREAKERS]; /* see zone_breaker.c */
+	_Atomic uint64_t breaker_of[ZONE_BREAKERS]; /* a hash of the node's name, 0 = free */
 	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
 	_Atomic int64_t noted_us[ZONE_NOTES]; /* when last, 0 = never */
-	_Atomic int64_t latencies[ZONE_LATENCIES];
+	_Atomic int64_t latencies[ZONE_LATENCIES], latency_us;
+	_Atomic int64_t evictions; /* of entries that were still worth something */
 	_Alignas(64) _Atomic int64_t load_word; /* see zone_load.c */
 	_Atomic int64_t load_own, load_signal, load_value, load_mark, load_since_us;
 	_Atomic int64_t load_values[LOAD_SIGNALS];

@@ -59,6 +59,20 @@ void
 zone_latency_add(struct zone *z, int64_t us)
 {
 	atomic_fetch_add_explicit(&z->latencies[latency_class(us)], 1, memory_order_relaxed);
+	if (us > 0)
+		atomic_fetch_add_explicit(&z->latency_us, us, memory_order_relaxed);
+}
+
+int64_t
+zone_latency_sum(struct zone *z)
+{
+	return atomic_load_explicit(&z->latency_us, memory_order_relaxed);
+}
+
+int64_t
+zone_latency_end(unsigned class)
+{
+	return class_end(class);
 }
 
 void

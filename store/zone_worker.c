@@ -2,7 +2,7 @@
  * zone_worker.c - the workers that share a zone: how many sessions each has, which of them drain,
  * and whether this host takes new sessions at all.
  */
-#include "zone_private.h"
+#include "zone_watch.h"
 
 void
 zone_worker_started(struct zone *z, unsigned worker)
@@ -11,6 +11,7 @@ zone_worker_started(struct zone *z, unsigned worker)
 		return;
 	atomic_store(&z->worker[worker].sessions, 0);
 	atomic_store(&z->worker[worker].draining, false);
+	count_set(&zone_watch(z)->generations[worker], 0);
 	/* what its predecessor left in the lease table is the new one's to tell */
 	atomic_store(&z->worker[worker].orphaned, false);
 }

@@ -1,6 +1,9 @@
 # bash completion for weirctl(8): as /usr/share/bash-completion/completions/weirctl, or sourced.
 # Names of limits and clients are asked of Redis, with the options that are on the line.
 
+_weirctl_commands='limit override exempt block trap unlist lists import why top status clear drain
+    greylist replay suggest doctor attach'
+
 # "name" of a list of objects in weirctl's JSON; nothing when it cannot be had.
 _weirctl_ask()
 {
@@ -125,8 +128,7 @@ _weirctl()
 				_weirctl_reply '-c -r -j -m -y -h -V --json --yes --help --version' \
 				    "$current"
 			else
-				_weirctl_reply 'limit override exempt block trap unlist lists import why
-				    top status clear drain greylist replay suggest' "$current"
+				_weirctl_reply "$_weirctl_commands help" "$current"
 			fi
 			;;
 		esac
@@ -182,6 +184,17 @@ _weirctl()
 		esac
 		;;
 	replay:*) _weirctl_replay "$current" "$previous" "$before" ;;
+	help:1) _weirctl_reply "$_weirctl_commands" "$current" ;;
+	doctor:* | attach:*)
+		if [[ $previous == -C ]]; then
+			COMPREPLY=($(compgen -d -- "$current" || :))
+		elif [[ ${words[0]} == attach ]]; then
+			_weirctl_reply "$( ((${#words[@]} > 1)) && echo --apply --undo -C || echo postfix sendmail)" \
+			    "$current"
+		else
+			_weirctl_reply 'postfix sendmail -C --send --from --to' "$current"
+		fi
+		;;
 	suggest:*) COMPREPLY=($(compgen -f -- "$current" || :)) ;;
 	top:*)
 		case $previous in

@@ -59,8 +59,7 @@ enum limit_for {
 /* Wider IPv6 networks that are counted at the same time, each with so many times the figures. */
 #define LADDER_MAX 2
 struct rung {
-	uint8_t bits;
-	uint16_t times;
+	uint16_t bits, times; /* no padding: limits are compared as bytes */
 };
 
 enum limit_action {

@@ -28,9 +28,25 @@ typedef void store_notice(void *ctx, int syslog_priority, const char *line);
 
 struct store;
 
+/*
+ * One question of somebody who must not wait. q and *out are the caller's, and stay where they
+ * are until the call is over. Below done is the store's own.
+ */
+struct store_call {
+	const struct request *q;
+	int64_t now_us;
+	struct answer *out;
+	/* Comes once, from the loop that the store was given, when store_submit() has said false. */
+	void (*done)(struct store_call *, enum store_status);
+	struct store *chain;
+	void (*chained)(struct store_call *, enum store_status);
+};
+
 struct store_ops {
 	enum store_status (*ask)(
 	    struct store *, const struct request *, int64_t now_us, struct answer *);
+	/* NULL: ask() does not wait */
+	bool (*submit)(struct store *, struct store_call *, enum store_status *);
 	void (*release)(struct store *, uint64_t lease);
 	enum store_status (*load)(
 	    struct store *, int64_t deadline_us, const struct overlay *known, struct overlay *);
@@ -48,6 +64,17 @@ static inline enum store_status
 store_ask(struct store *s, const struct request *q, int64_t now_us, struct answer *out)
 {
 	return s->ops->ask(s, q, now_us, out);
+}
+
+/* The same without waiting. True: it is answered, with *status, as when there was nobody to ask;
+ * else done() will come, by the request's deadline. */
+static inline bool
+store_submit(struct store *s, struct store_call *c, enum store_status *status)
+{
+	if (s->ops->submit != NULL)
+		return s->ops->submit(s, c, status);
+	*status = s->ops->ask(s, c->q, c->now_us, c->out);
+	return true;
 }
 
 /* The session that got this lease has ended. Never waits; 0 is ignored. */

@@ -1,20 +1,30 @@
 -- ask.lua - check and charge: one request, one atomic step.
 --
--- KEYS  1                 PREFIX:generation
---       2 .. 1+R          the R records (hashes), each PREFIX:KIND:RECORDKEY
+-- KEYS  1                 PREFIX:generation; missing in a Cluster, where it is in another slot
+--       then R            the records (hashes), each PREFIX:KIND:RECORDKEY
 --       then              the sets of leases, PREFIX:open:KIND:RECORDKEY, one a record that a
 --                         sessions hit points to
 --       then, if asked    the greylist triplet, PREFIX:grey:GREYKEY
 --                         the sender as a correspondent, PREFIX:wrote:{MAILBOX}
 --                         the mailbox that a local user writes to, the same
--- ARGV  1                 the generation that the request was planned with
+-- ARGV  1                 the generation that the request was planned with; " ": it is not in KEYS,
+--                         and this is a part of a request whose other records are elsewhere
 --       2                 now in microseconds; 0 = Redis' own clock
 --       3, 4              lease member ("" = do not add one), its life in microseconds
---       5                 record that keeps the totals (1..R)
+--       5                 record that keeps the totals (1..R); 0 = it is elsewhere
 --       6, 7, 8           R, H; 1 = only look: whatever the generation, nothing is written
 --       9                 1 = the MTA refused a recipient: that is counted, not ok or refused
---       10, 11            1 = there is a question about the pool, about the greylist
+--       10                1 = there is a question about the pool; 4 = the same, and what it earns is
+--                         told when all parts have answered; else what another part says of it:
+--                         2 = known, 3 = a stranger
+--       11                1 = there is a question about the greylist
 --       12                a local user writes: remember the mailbox so long (us), 0 = nobody
+--       13                what the other parts say: 0 = nothing yet, 1 = refused, 2 = held back by
+--                         greylisting; afterwards: 3, 4, 5, 9 = undo: this part was charged, and
+--                         the whole is refused, refused by a rate or quota, held back, both;
+--                         6, 7, 8 = for what the pool earns: all was charged, refused, refused by
+--                         a rate or quota
+--       14                undo: the limit that refused, "" = none
 --       then R            record's life in milliseconds; a pool's is longer as it needs be
 --       then H times 11   record (1..R); index in KEYS of the set of leases, 0 = bucket or
 --                         quota; limit's name; 1 = enforced, 0 = action=log; cost;
@@ -29,7 +39,8 @@
 --                         1 = only a known one is wanted: of another nothing is charged or kept
 --       then 8, greylist  the pool's record; delay, window, keep in microseconds; 1 = who is
 --                         held back is not (mode observe), so all is charged; embargo: so many
---                         new triplets (0 = any) in so long (us); 1 = ask for a correspondent
+--                         new triplets (0 = any) in so long (us); 1 = ask for a correspondent,
+--                         2 = another part says that he is one
 -- Returns {1, generation}: another generation is in force; nothing was written.
 --         {0, now, charged, grey, grey_wait, known, blocked,
 --             used of hit 1, wait of hit 1, ... used and wait of hit H}
@@ -57,15 +68,19 @@ local QUOTA_PARTS, QUOTA_CHUNKS = 20, 42
 local BAD_MIN, BAD_SHARE, COUNT_MAX, DAY = 5000000, 4, 1000000000000, 86400000000
 -- whom a shadow limit would have refused is asked about later than within the hour
 local SHADOW_LIFE = 86400000
+-- OPEN_LIFE_US in include/weir/redis.h, in milliseconds
+local OPEN_LIFE = '86400000'
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
-local peek = ARGV[8] == '1'
-local generation = pcall('GET', KEYS[1])
-generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
-generation = string.sub(generation, 1, 24)
-if generation ~= ARGV[1] and not peek then
-	return {1, generation}
+local peek, part = ARGV[8] == '1', ARGV[1] == ' '
+if not part then
+	local generation = pcall('GET', KEYS[1])
+	generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
+	generation = string.sub(generation, 1, 24)
+	if generation ~= ARGV[1] and not peek then
+		return {1, generation}
+	end
 end
 
 local now = tonumber(ARGV[2])
@@ -203,11 +218,13 @@ end
 -- What is to be read, gathered by record, so that each is read once.
 local member, lease_us, total = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local nrecords, nhits, rejected = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[9] == '1'
-local wrote_us = tonumber(ARGV[12])
-local at = 13
+local wrote_us, elsewhere = tonumber(ARGV[12]), tonumber(ARGV[13])
+local afterwards = elsewhere >= 3
+local undo = afterwards and elsewhere <= 5 or elsewhere == 9
+local at, before_records = 15, part and 0 or 1
 local records, hits = {}, {}
 for i = 1, nrecords do
-	records[i] = {key = KEYS[1 + i], ttl = tonumber(ARGV[at]), want = {}, set = {}}
+	records[i] = {key = KEYS[before_records + i], ttl = tonumber(ARGV[at]), want = {}, set = {}}
 	at = at + 1
 end
 local function want(record, field)
@@ -231,7 +248,8 @@ for i = 1, nhits do
 	at = at + 11
 end
 local trust
-if ARGV[10] == '1' then
+local later = ARGV[10] == '4'
+if ARGV[10] == '1' or later then
 	trust = {
 		record = records[tonumber(ARGV[at])], event = tonumber(ARGV[at + 1]),
 		block = tonumber(ARGV[at + 2]), passed = tonumber(ARGV[at + 3]),
@@ -244,6 +262,7 @@ if ARGV[10] == '1' then
 	at = at + 8
 end
 local pool, grey_key, delay, window, keep, observed, embargo, embargo_us, correspondent
+local told_correspondent = false
 local wrote_key = wrote_us > 0 and KEYS[#KEYS]
 if ARGV[11] == '1' then
 	pool = records[tonumber(ARGV[at])]
@@ -254,12 +273,15 @@ if ARGV[11] == '1' then
 	if ARGV[at + 7] == '1' then
 		correspondent, last = KEYS[last], last - 1
 	end
+	told_correspondent = ARGV[at + 7] == '2'
 	grey_key = KEYS[last]
 	pool.known = want(pool, 'known')
 	want(pool, 'triplets')
 	want(pool, 'held')
 end
-total = records[total]
+-- without the record of the totals a shadow is noted where it was counted
+local counts = total > 0
+total = records[counts and total or 1]
 local totals = #total.want
 want(total, 'first')
 want(total, 'ok')
@@ -281,7 +303,7 @@ for i = 1, nrecords do
 	end
 end
 
-local known, passed, blocked = true, nil, 0
+local known, passed, blocked = ARGV[10] ~= '3', nil, 0
 if trust then
 	local got, slot = trust.record.got, trust.slot
 	local t = trust_read(got[slot + 1], trust.messages, trust.keep)
@@ -298,7 +320,8 @@ end
 
 -- Each hit by itself.
 local shed = trust and trust.known_only and not known
-local fits, room, refusal, overran = blocked == 0 and not shed, false, nil, false
+local fits, room, refusal, overran = blocked == 0 and not shed and elsewhere ~= 1, false, nil, false
+local own = false
 for i = 1, nhits do
 	local hit = hits[i]
 	local skipped = hit.whom == STRANGERS and known or hit.whom == FOR_KNOWN and not known
@@ -335,6 +358,7 @@ for i = 1, nhits do
 	if hit.over and hit.enforced and hit.mode ~= NOTE then
 		fits, refusal = false, refusal or hit.name
 		overran = overran or hit.open == 0
+		own = own or hit.record == total
 	end
 	if hit.open ~= 0 and not hit.over then
 		room = true
@@ -375,6 +399,8 @@ if pool then
 			if since and now - since < keep then
 				grey, grey_wait, repaired = CORRESPONDENT, 0, false
 			end
+		elseif grey ~= PASSED and told_correspondent then
+			grey, grey_wait, repaired = CORRESPONDENT, 0, false
 		end
 		if grey == NEW and embargo > 0 then
 			triplets = drained(pool.got[pool.known + 1], embargo, embargo_us) + 1000000
@@ -386,7 +412,7 @@ if pool then
 end
 -- a retry inside the delay costs nothing, not even a limit that only logs
 local holds = grey == NEW or grey == EARLY or grey == EMBARGO
-local held = holds and not observed
+local held = holds and not observed or elsewhere == 2
 local charged = fits and not held
 
 local answer = {0, now, charged and 1 or 0, grey, grey_wait, known and 1 or 0, blocked}
@@ -404,6 +430,91 @@ end
 local function put(record, field, value)
 	record.set[#record.set + 1] = field
 	record.set[#record.set + 1] = value
+end
+
+local function write_records()
+	for i = 1, nrecords do
+		local r = records[i]
+		if #r.set > 0 then
+			call('HSET', r.key, unpack(r.set))
+			-- never sooner than for what stands there: a limit counted per pool needs an hour,
+			-- that the pool is known a month
+			if call('PTTL', r.key) < r.ttl then
+				call('PEXPIRE', r.key, format('%.0f', r.ttl))
+			end
+		end
+	end
+end
+
+-- What the pool earns by this event; false: nothing.
+local function trust_event(good, bad)
+	local t = trust.now
+	local step = floor(trust.over / math.max(1, trust.messages - 1))
+	if trust.event == REJECTED or bad then
+		if t.bad < COUNT_MAX then
+			t.bad = t.bad + 1000000
+		end
+		if turned(t) then
+			t.credit = 0
+		end
+	elseif trust.event == MESSAGE and good then
+		if t.good < COUNT_MAX then
+			t.good = t.good + 1000000
+		end
+		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
+			local next = t.earned ~= 0 and now - t.earned < 2 * step
+			t.earned = next and t.earned + step or now
+			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
+		end
+	else
+		return false
+	end
+	return true
+end
+
+local function put_trust()
+	local t = trust.now
+	-- trust_life_us(), in milliseconds
+	local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
+	trust.record.ttl = math.max(trust.record.ttl, math.ceil(life / 1000), 604800000)
+	put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
+		stamp .. format(' %.0f', t.earned))
+end
+
+-- As if the whole had been refused, or held back, in one step. A pass of greylisting stays (who
+-- waited has waited), and so does what is charged whatever the rest.
+if undo then
+	for i = 1, nhits do
+		local hit = hits[i]
+		local shared = hit.enforced and hit.most == 0 or elsewhere == 5 or elsewhere == 9
+		if hit.open == 0 and hit.mode == CHARGE and shared and not hit.skipped then
+			if hit.quota then
+				local left = hit.cost
+				for k = #hit.quota, 1, -1 do
+					local gone = math.min(left, hit.quota[k][2])
+					hit.quota[k][2], left = hit.quota[k][2] - gone, left - gone
+				end
+				put(hit.record, hit.field, quota_text(hit.quota))
+			else
+				put(hit.record, hit.field,
+					format('%.0f ', math.max(0, hit.level - hit.cost * 1000000)) .. stamp)
+			end
+		end
+	end
+	if counts and not rejected then
+		put(total, 'ok', format('%.0f', math.max(0, (number(total.got[totals + 2]) or 0) - 1)))
+		put(total, 'refused', format('%.0f', (number(total.got[totals + 3]) or 0) + 1))
+		if ARGV[14] ~= '' then
+			put(total, 'refusal', ARGV[14] .. ' ' .. stamp)
+		end
+	end
+end
+if afterwards then
+	if trust and trust_event(elsewhere == 6, elsewhere == 4 or elsewhere == 8 or elsewhere == 9) then
+		put_trust()
+	end
+	write_records()
+	return answer
 end
 
 for i = 1, nhits do
@@ -432,8 +543,8 @@ for i = 1, nhits do
 		end
 	elseif charged and room and member ~= '' then
 		-- in the set of a shadow limit too: it is the count of what is open
-		call('ZADD', KEYS[hit.open], format('%.0f', now + lease_us), member)
-		call('PEXPIRE', KEYS[hit.open], format('%.0f', lease_us / 1000))
+		call('ZADD', KEYS[hit.open], now + lease_us, member)
+		call('PEXPIRE', KEYS[hit.open], OPEN_LIFE)
 		-- last: Redis checks its memory only before the first write of a script
 		call('ZREMRANGEBYSCORE', KEYS[hit.open], '-inf', stamp)
 	end
@@ -445,39 +556,14 @@ for i = 1, nhits do
 end
 
 if trust then
-	local t = trust.now
-	local step = floor(trust.over / math.max(1, trust.messages - 1))
-	local event = true
-	if trust.event == REJECTED or overran then
-		if t.bad < COUNT_MAX then
-			t.bad = t.bad + 1000000
-		end
-		if turned(t) then
-			t.credit = 0
-		end
-	elseif trust.event == MESSAGE and charged then
-		if t.good < COUNT_MAX then
-			t.good = t.good + 1000000
-		end
-		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
-			local next = t.earned ~= 0 and now - t.earned < 2 * step
-			t.earned = next and t.earned + step or now
-			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
-		end
-	else
-		event = false
-	end
+	local event = not later and trust_event(charged, overran)
 	if trust.block > 0 then
 		trust.record.ttl = math.max(trust.record.ttl, math.ceil(trust.block / 1000))
-		t.credit, event = 0, true
+		trust.now.credit, event = 0, true
 		put(trust.record, 'blocked', format('%.0f', now + trust.block))
 	end
 	if event then
-		-- trust_life_us(), in milliseconds
-		local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
-		trust.record.ttl = math.max(trust.record.ttl, math.ceil(life / 1000), 604800000)
-		put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
-			stamp .. format(' %.0f', t.earned))
+		put_trust()
 	end
 end
 
@@ -512,7 +598,11 @@ if wrote_key and charged then
 	call('SET', wrote_key, stamp, 'PX', format('%.0f', math.ceil(wrote_us / 1000)))
 end
 
-do
+-- An address that was never let in, and is refused by a limit of its network or because its pool
+-- is blocked, is not written down: or a range of addresses fills Redis while it is refused.
+local unseen = not (fits or own or rejected) and total.sets == 0 and
+	not number(total.got[totals + 1])
+if counts and not unseen then
 	local got = total.got
 	local count = charged and 'ok' or 'refused'
 	local before = number(got[totals + (charged and 2 or 3)]) or 0
@@ -528,16 +618,6 @@ do
 		put(total, 'refusal', refusal .. ' ' .. stamp)
 	end
 end
-for i = 1, nrecords do
-	local r = records[i]
-	if #r.set > 0 then
-		call('HSET', r.key, unpack(r.set))
-		-- never sooner than for what stands there: a limit counted per pool needs an hour, that
-		-- the pool is known a month
-		if call('PTTL', r.key) < r.ttl then
-			call('PEXPIRE', r.key, format('%.0f', r.ttl))
-		end
-	end
-end
+write_records()
 
 return answer

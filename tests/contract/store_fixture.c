@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "loop_store.h"
 #include "store_fixture.h"
 
 struct limit
@@ -180,6 +181,8 @@ bench_open(struct bench *b, const char *url, const char *password, unsigned time
 	b->store = redis_store_open(&b->options, b->zone, 0, "node", keep_notice, &b->notices);
 	if (b->zone == NULL || b->store == NULL)
 		exit(99);
+	if (getenv("WEIR_TEST_LOOP") != NULL)
+		b->store = loop_store_open(b->store, b->store);
 }
 
 void

@@ -40,7 +40,8 @@ void keep_notice(void *ctx, int priority, const char *line);
 /* Safe against the threads that write. */
 unsigned notices_count(const struct notices *n);
 
-/* A zone and a Redis store on it, told of everything. */
+/* A zone and a Redis store on it, told of everything; with WEIR_TEST_LOOP in the environment as
+ * an event loop asks it. */
 struct bench {
 	struct zone *zone;
 	struct store *store;

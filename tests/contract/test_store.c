@@ -1,6 +1,6 @@
 /*
  * test_store.c - the contract of store.h: the same cases against the zone, Redis, and the chain
- * of both. Time is passed, so nothing here waits but for the release of a session.
+ * of both; the latter two also as an event loop asks them. Time is passed, so nothing here waits but for the release of a session.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,10 +12,16 @@
 
 #include <cmocka.h>
 
+#include "loop_store.h"
 #include "redis_fixture.h"
 #include "store_fixture.h"
 
 enum backend { ZONE, REDIS, CHAIN };
+struct kind {
+	const char *name;
+	enum backend backend;
+	bool loop;
+};
 
 static struct redis_fixture server;
 
@@ -31,10 +37,12 @@ static int
 setup(void **state)
 {
 	struct env *e = calloc(1, sizeof *e);
+	const struct kind *kind = *state;
 	struct redis_options o;
+	struct store *redis = NULL;
 	char err[128];
 
-	e->backend = *(const enum backend *)*state;
+	e->backend = kind->backend;
 	e->zone = zone_new(4 * ZONE_SIZE_MIN, 2);
 	assert_non_null(e->zone);
 	if (e->backend == ZONE)
@@ -44,10 +52,12 @@ setup(void **state)
 		redis_options_defaults(&o);
 		assert_true(redis_options_url(&o, server.url, err, sizeof err));
 		o.timeout_us = 5 * SEC; /* a busy machine is no failure here */
-		e->store = redis_store_open(&o, e->zone, 0, "node", NULL, NULL);
+		e->store = redis = redis_store_open(&o, e->zone, 0, "node", NULL, NULL);
 	}
 	if (e->backend == CHAIN)
 		e->store = chain_store_open(e->store, e->zone, 0);
+	if (kind->loop)
+		e->store = loop_store_open(redis, e->store);
 	assert_non_null(e->store);
 	make_request(&e->q);
 	*state = e;
@@ -586,17 +596,18 @@ static const struct {
 int
 main(void)
 {
-	static const char *const names[] = {"zone", "redis", "chain"};
-	static enum backend backends[] = {ZONE, REDIS, CHAIN};
-	struct CMUnitTest tests[3 * NCASES];
-	char label[3 * NCASES][64];
+	static struct kind kinds[] = {{"zone", ZONE, false}, {"redis", REDIS, false},
+	    {"chain", CHAIN, false}, {"redis, loop", REDIS, true}, {"chain, loop", CHAIN, true}};
+	enum { KINDS = sizeof kinds / sizeof kinds[0] };
+	struct CMUnitTest tests[KINDS * NCASES];
+	char label[KINDS * NCASES][64];
 	size_t n = 0;
 
-	for (size_t b = 0; b < 3; b++)
+	for (size_t k = 0; k < KINDS; k++)
 		for (size_t i = 0; i < NCASES; i++, n++) {
-			snprintf(label[n], sizeof label[n], "%s: %s", names[b], cases[i].name);
-			tests[n] = (struct CMUnitTest){
-			    label[n], cases[i].run, setup, teardown, &backends[b]};
+			snprintf(label[n], sizeof label[n], "%s: %s", kinds[k].name, cases[i].name);
+			tests[n] =
+			    (struct CMUnitTest){label[n], cases[i].run, setup, teardown, &kinds[k]};
 		}
 	return redis_fixture_tests(&server, "store", tests, n);
 }

@@ -11,6 +11,7 @@ import load
 from harness import proc
 from harness.ctl import Ctl
 from harness.redis import RedisError
+from harness.watch import Page
 from rawmilter import RawMilter
 
 FILE = proc.SOURCE / "etc/redis-acl.conf"
@@ -59,7 +60,10 @@ def guarded(new_redis):
 @pytest.fixture
 def traffic(guarded, weir):
     """A weir-milter as its own user, after all that it asks Redis for has happened."""
-    milter = weir(CONF.format(url=guarded.as_user("weir-milter")))
+    page = Page(f"127.0.0.1:{proc.free_port()}")
+    milter = weir(CONF.format(url=guarded.as_user("weir-milter"))
+                  + f'metrics = "{page.address}"\n')
+    page.ready()
     guarded.cmd("CONFIG", "RESETSTAT")
     guarded.cmd("ACL", "LOG", "RESET")
     held = load.fill([milter.socket], "198.51.100.1", 2)     # leases
@@ -77,6 +81,7 @@ def traffic(guarded, weir):
     guarded.cmd("SELECT", 1)
     guarded.cmd("INCR", "weir:generation")      # by hand: everything is read
     milter.wait_log("generation 1 is in force")
+    proc.wait_for(lambda: page.get("/api/now").json()["nodes"], 5, "what the page asks for")
     return milter
 
 
@@ -98,7 +103,8 @@ def test_milter(traffic, guarded):
     proc.wait_for(lambda: {"lrange", "hlen"} <= used(guarded), 5, "the change")
     denied = [entry for entry in guarded.cmd("ACL", "LOG") if "oom" not in str(entry)]
     assert denied == [] and not milter.log("NOPERM")
-    assert used(guarded) - {"keys", "lpush", "incr"} == granted("weir-milter")
+    assert used(guarded) - {"keys", "lpush", "incr"} == granted("weir-milter") - {"info"}
+    assert milter.log("has no maxmemory")       # this is what it asks INFO for
 
 
 def test_weirctl(traffic, guarded):

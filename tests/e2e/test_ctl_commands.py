@@ -219,8 +219,16 @@ def test_usage(redis, ctl, words):
 def test_help(ctl):
     out = ctl("--help").out
     for command in ("limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
-                    "why", "top", "status", "clear", "drain", "greylist", "replay", "suggest"):
+                    "why", "top", "status", "clear", "drain", "greylist", "replay", "suggest",
+                    "doctor", "attach"):
         assert re.search(rf"^  {command}", out, re.MULTILINE)
+        forms = ctl("help", command).out
+        assert forms.startswith(f"usage: weirctl {command}")
+        assert [line for line in forms.splitlines() if len(line) > WIDTH] == []
+    assert len(out.splitlines()) <= 24 and ctl("help").out == out
+    assert ctl.run("help", "nonsense").status == 2
+    assert "usage: weirctl drain" in ctl("drain -w", status=2).err      # its own forms only
+    assert "weirctl limit" not in ctl("drain -w", status=2).err
     assert re.fullmatch(r"weirctl \d+\.\d+\.\d+\n", ctl("-V").out)
     assert [line for line in out.splitlines() if len(line) > WIDTH] == []
 
@@ -280,7 +288,7 @@ def test_on_a_terminal(redis, ctl):
 COMPLETED = [
     (["weirctl", ""], {"limit", "override", "exempt", "block", "trap", "unlist", "lists", "import",
                        "why", "top", "status", "clear", "drain", "greylist",
-                       "replay", "suggest"}),
+                       "replay", "suggest", "doctor", "attach", "help"}),
     (["weirctl", "drain", ""], {"all"}), (["weirctl", "drain", "all", ""], {"on", "off"}),
     (["weirctl", "drain", "all", "on", ""], {"for", "-w"}),
     (["weirctl", "l"], {"limit", "lists"}), (["weirctl", "-"], {"-c", "-r", "-j", "-m", "-y"}),
@@ -312,6 +320,10 @@ COMPLETED = [
     (["weirctl", "replay", "/etc/hostn"], {"/etc/hostname"}),
     (["weirctl", "suggest", "/etc/hostn"], {"/etc/hostname"}),
     (["weirctl", "replay", "LOG", "-"], {"-l", "-g"}),
+    (["weirctl", "attach", ""], {"postfix", "sendmail"}),
+    (["weirctl", "attach", "postfix", "--a"], {"--apply"}),
+    (["weirctl", "doctor", "--"], {"--send", "--from", "--to"}),
+    (["weirctl", "doctor", "p"], {"postfix"}), (["weirctl", "help", "att"], {"attach"}),
     (["weirctl", "replay", "LOG", "-l", "m"], {"mine"}),
     (["weirctl", "replay", "LOG", "-l", "mine", "bu"], {"burst="}),
     (["weirctl", "replay", "LOG", "-l", "mine", "action", "=", "d"], {"defer"}),

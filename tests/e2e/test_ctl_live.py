@@ -184,9 +184,9 @@ def test_status(start, redis):
     sessions = load.fill([first.socket], "192.0.2.1", 2)
     assert load.connects(first.socket, "192.0.2.1") == [False]
     ctl("limit set connections burst=50")
-    wanted = {"version", "mode", "generation", "started", "workers", "sessions", "decisions",
-              "refused", "shadowed", "decisions_per_s", "refused_per_s", "breaker_opened", "p50_us",
-              "p99_us", "node", "breaker_last", "draining_workers", "draining_sessions",
+    wanted = {"version", "engine", "mode", "generation", "started", "workers", "sessions",
+              "decisions", "refused", "shadowed", "decisions_per_s", "refused_per_s",
+              "breaker_opened", "p50_us", "p99_us", "node", "breaker_last", "draining_workers", "draining_sessions",
               "drain", "drain_until", "load_values", "load_level", "load_own", "load_signal",
               "load_value", "load_mark", "load_since", "load_refused"}
     proc.wait_for(lambda: {n["generation"] for n in nodes()} == {"1"}, 10, "the news")

@@ -26,7 +26,7 @@ greylist { enabled = true delay = 1h window = 1d reply = "451 4.7.1 Later" }
 IDLE = 1000
 REPEAT = 5
 THREADS_MAX = 64        # of a worker, whatever comes
-OWN_DESCRIPTORS = 6     # links to Redis that both workers may open late
+OWN_DESCRIPTORS = 12    # links to Redis, and a loop's own, that both workers may open late
 
 
 def descriptors(pids):

@@ -182,6 +182,7 @@ static void
 close_milter(struct milter *m)
 {
 	store_release(m->store, m->session.lease);
+	session_deinit(&m->session);
 	CHECK(zone_sessions(m->zone) == 0);
 	log_fold_flush(true);
 	store_close(&m->store);
@@ -211,7 +212,7 @@ decide(struct milter *m, enum stage stage, const char *recipient, struct request
 	enum next next;
 
 	if (asked) {
-		check_request(&(struct facts){.user = s->user}, q);
+		check_request(&(struct facts){.user = session_text(s->user)}, q);
 		check_command(&m->site, &names, q);
 		CHECK(store_ask(m->store, q, m->now_us, &a) == STORE_OK);
 		CHECK(a.lease == 0 || s->lease == 0);
@@ -222,7 +223,7 @@ decide(struct milter *m, enum stage stage, const char *recipient, struct request
 	if (m->rules.observe)
 		CHECK(next != NEXT_REPLY);
 	if (next == NEXT_REPLY)
-		CHECK(strcmp(s->reply.text, v.reply->text) == 0);
+		CHECK(strcmp(s->reply->text, v.reply->text) == 0);
 	if (stage == STAGE_RCPT && s->rejected)
 		v.action = DO_ACCEPT;
 	decision_log(s, stage, recipient, asked ? q : NULL, &a, &v);
@@ -286,6 +287,7 @@ event(struct milter *m, struct input *in)
 		on_connect(m, in);
 	else if (what == 'q') {
 		store_release(m->store, m->session.lease);
+		session_deinit(&m->session);
 		m->session.lease = 0;
 		m->connected = false;
 	} else if (what == 't')

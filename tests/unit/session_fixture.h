@@ -26,10 +26,19 @@ struct scene {
 };
 
 static inline void
+clean(struct scene *c)
+{
+	session_deinit(&c->s);
+}
+#define CLEAN __attribute__((cleanup(clean)))
+
+/* *c is all zeros, or has been started before. */
+static inline void
 start(struct scene *c, const char *name, const char *words)
 {
 	char err[LIMIT_ERR_MAX];
 
+	clean(c);
 	memset(c, 0, sizeof *c);
 	ruleset_defaults(&c->r);
 	c->r.nlimits = 0;
@@ -42,6 +51,7 @@ start(struct scene *c, const char *name, const char *words)
 static inline void
 negotiate(struct scene *c)
 {
+	session_deinit(&c->s);
 	session_init(&c->s, "s1", plan_steps(&c->r));
 }
 

@@ -50,6 +50,7 @@ test_there_and_back(void **state)
 	h = (struct handover){.nsockets = 2,
 	    .sockets = {fds[0], fds[1]},
 	    .zone_fd = fds[0],
+	    .metrics_fd = fds[1],
 	    .node = "mx1.example.test.1f3a9c00",
 	    .started_us = 1800000000123456,
 	    .drain_ms = 300000,
@@ -70,6 +71,7 @@ test_there_and_back(void **state)
 		assert_memory_equal(back.sockets, h.sockets, sizeof h.sockets);
 		assert_int_equal(back.nsockets, 2);
 		assert_int_equal(back.zone_fd, h.zone_fd);
+		assert_int_equal(back.metrics_fd, h.metrics_fd);
 		assert_int_equal(back.nchildren, 3);
 		assert_true(back.started_us == h.started_us && back.drain_ms == h.drain_ms);
 		assert_true(back.drained);

@@ -21,7 +21,7 @@ test_pending(void **state)
 	    {"rate=5/1m action=defer", true, true, NEXT_CONTINUE, NEXT_CONTINUE, NEXT_REPLY},
 	    {"rate=5/1m action=log", true, true, NEXT_DONE, NEXT_CONTINUE, NEXT_CONTINUE},
 	};
-	struct scene c;
+	struct scene c CLEAN = {0};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -38,7 +38,7 @@ test_pending(void **state)
 		    again != mail)
 			fail_msg("row %zu: %d %d %d", i, (int)connect, (int)helo, (int)mail);
 		if (mail == NEXT_REPLY)
-			assert_string_equal(c.s.reply.text, c.r.limits[0].reply.text);
+			assert_string_equal(c.s.reply->text, c.r.limits[0].reply.text);
 	}
 }
 
@@ -46,7 +46,7 @@ test_pending(void **state)
 static void
 test_not_told_without_the_step(void **state)
 {
-	struct scene c;
+	struct scene c CLEAN = {0};
 
 	(void)state;
 	start(&c, NULL, NULL);
@@ -79,7 +79,7 @@ test_done(void **state)
 	    {"messages", "rate=5/1m", false, false, false, NEXT_CONTINUE},
 	    {NULL, NULL, false, false, false, NEXT_DONE},
 	};
-	struct scene c;
+	struct scene c CLEAN = {0};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -102,7 +102,7 @@ test_done(void **state)
 static void
 test_lease_is_kept(void **state)
 {
-	struct scene c;
+	struct scene c CLEAN = {0};
 
 	(void)state;
 	start(&c, "sessions", "max=5");
@@ -119,7 +119,7 @@ test_lease_is_kept(void **state)
 static void
 test_stale_plan(void **state)
 {
-	struct scene c;
+	struct scene c CLEAN = {0};
 
 	(void)state;
 	start(&c, "connections", "rate=5/1m");

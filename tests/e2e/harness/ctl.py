@@ -63,8 +63,10 @@ class Ctl:
 
     def __init__(self, url=None, *options, conf=None, env=None):
         self.argv = [find_weirctl(), *(["-c", str(conf)] if conf else []),
-                     *(["-r", url] if url else []), *options]
-        self.env = {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
+                     *(["-r", url] if url and "@" not in url else []), *options]
+        # a password is warned of on the command line
+        secret = {"WEIR_REDIS_URL": url} if url and "@" in url else {}
+        self.env = {**os.environ, "LC_ALL": "C.UTF-8", **secret, **(env or {})}
 
     def run(self, *words, stdin="", timeout=10, safe=True):
         start = time.monotonic()

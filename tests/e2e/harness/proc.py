@@ -116,9 +116,11 @@ def make_run_directory(name):
 def free_port():
     """A TCP port that was free on 127.0.0.1 and ::1 a moment ago.
 
-    Below the range for outgoing connections, so that no client takes it."""
+    Below the range for outgoing connections, so that no client takes it, and for tests
+    that run side by side (pytest -n) in ranges of their own."""
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     for _ in range(200):
-        port = 10000 + int.from_bytes(os.urandom(2), "big") % 20000
+        port = 10000 + mine * 2500 + int.from_bytes(os.urandom(2), "big") % 2500
         try:
             for family, host in ((socket.AF_INET, "127.0.0.1"),
                                  (socket.AF_INET6, "::1")):

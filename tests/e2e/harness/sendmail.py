@@ -67,7 +67,7 @@ SLocal_check_rcpt
 R<{later}>	$#error $@ 4.7.1 $: "450 Later"
 MAILER_DEFINITIONS
 Msink, P=/bin/sh, F=DFMn, S=EnvFromSMTP, R=EnvToSMTP, T=DNS/RFC822/X-Unix,
-	A=sh -c `cat >/dev/null' $u
+	A=sh -c cat>/dev/null $u
 """
 
 AUTH = """\

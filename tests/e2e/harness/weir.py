@@ -20,6 +20,9 @@ from . import proc
 # without it, as its own memory begins empty.
 PATIENT = {"redis_words": 'timeout = "250ms"'}
 
+# The engine that a test's own configuration does not name: $WEIR_ENGINE, or weir's default.
+ENGINE = os.environ.get("WEIR_ENGINE", "")
+
 
 def find_program(name):
     """$WEIR_MILTER, $WEIRCTL, or the program in the directory it was built in:
@@ -36,12 +39,18 @@ def find_program(name):
     raise RuntimeError(f"{name} is not built; or name it in ${variable}")
 
 
+def patience():
+    """How many times as long, and as large, a sanitizer makes what is measured."""
+    program = Path(find_program("weir-milter")).read_bytes()
+    return 20 if b"__asan_init" in program or b"__tsan_init" in program else 1
+
+
 class Weir:
     """One master with its workers, in the foreground with -v.
 
     What conf leaves out is added: the socket, socket-mode, two workers, no
-    drain-timeout, no exempt clients (all tests come from 127.0.0.0/8), and the
-    Redis given, with redis_words.
+    drain-timeout, no exempt clients (all tests come from 127.0.0.0/8), the engine of
+    $WEIR_ENGINE, and the Redis given, with redis_words.
     prefix: words before the command, such as ["valgrind", "-q"]. log_to: a file for its
     standard error; log() is empty then."""
 
@@ -76,6 +85,8 @@ class Weir:
         add("workers", "= 2")
         add("drain-timeout", "= 0")     # or stop() would wait for a test's sessions
         add("exempt", "= {}")
+        if ENGINE:
+            add("engine", f"= {ENGINE}")
         if self.redis:
             add("redis", f'{{ url = "{self.redis.url}" {self.redis_words} }}')
         # Below the test's own text, so that its line numbers stay right.
