@@ -79,6 +79,7 @@ def test_mutated_sessions(weir, redis, redis_or_not):
     warm = count // 4
     outcome = run(milter, 0, warm)
     assert outcome.returncode == 0, outcome.stderr + other(milter)
+    assert milter.workers() == workers, other(milter)
     before = resident(workers), descriptors(workers)
     outcome = run(milter, warm, count - warm)
     assert outcome.returncode == 0, outcome.stderr + other(milter)
