@@ -230,11 +230,12 @@ def judge(cell, mails):
         if not cell.cmd("KEYS", f"weir:address:*{mail.polite_last}"):
             found.append(f"{mail.polite_last}: Redis is not used again")
         if fault.logs:
-            for source in {mail.flood_source, *mail.refused_guessers}:
+            for source in mail.refused_sources:
                 try:
                     weir.wait_log(rf"action=refuse code=421 .*reason=rate .*client={source} ")
                 except AssertionError:
-                    found.append(f"{source} was refused without a reason in the log")
+                    found.append(f"{source} was refused without a reason in the log:\n"
+                                 + "\n".join(weir.log(rf"client={source} ")[-3:]))
     if not fault.logs:
         return
     went, came = weir.log(DOWN), weir.log(IS_BACK)

@@ -69,7 +69,7 @@ class Steady:
         self.wrong, self.fives, self.errors = [], [], []
         self.flood_source = next(sources)
         self.polite_last = None         # a client that comes once more after the fault
-        self.refused_guessers = []
+        self.refused_sources = set()   # who has to stand in weir's log
         self._stalls = stalls
         self._sources = sources
         self._lock = threading.Lock()
@@ -151,6 +151,7 @@ class Steady:
                     self._say(client.quit)
                 elif code == 421:
                     self.refused += 1
+                    self.refused_sources.add(self.flood_source)
                 else:
                     self.wrong.append(f"flood:\n{client.transcript}")
             time.sleep(0.02)
@@ -171,7 +172,7 @@ class Steady:
                         self.wrong.append(f"guesser:\n{client.transcript}")
                     if reply == TOO_MANY:
                         self.refused += 1
-                        self.refused_guessers.append(source)
+                        self.refused_sources.add(source)
             time.sleep(0.05)
 
     def wait(self, more, timeout=20.0):
