@@ -306,9 +306,9 @@ warn_of_readers(const char *file, FILE *errors)
 
 /* The first line of the file. Not in weir.conf itself, which more people may read. */
 static bool
-read_password(struct conf *c, FILE *errors)
+read_password(const char *word, const char *path, char out[REDIS_SECRET_MAX + 1], FILE *errors)
 {
-	FILE *f = fopen(c->password_file, "re");
+	FILE *f = fopen(path, "re");
 	struct stat st;
 	char *line = NULL;
 	size_t room = 0;
@@ -316,23 +316,21 @@ read_password(struct conf *c, FILE *errors)
 	bool ok = false;
 
 	if (f == NULL) {
-		fprintf(errors, "%s: password-file %s: %s\n", PROGRAM, c->password_file,
-		    strerror(errno));
+		fprintf(errors, "%s: %s %s: %s\n", PROGRAM, word, path, strerror(errno));
 		return false;
 	}
 	if (fstat(fileno(f), &st) == 0 && (st.st_mode & S_IRWXO) != 0)
-		fprintf(errors, "%s: warning: password-file %s can be read by everybody\n", PROGRAM,
-		    c->password_file);
+		fprintf(
+		    errors, "%s: warning: %s %s can be read by everybody\n", PROGRAM, word, path);
 	len = getline(&line, &room, f);
 	if (len > 0 && line[len - 1] == '\n')
 		line[--len] = '\0';
 	if (len <= 0)
-		fprintf(errors, "%s: password-file %s is empty\n", PROGRAM, c->password_file);
+		fprintf(errors, "%s: %s %s is empty\n", PROGRAM, word, path);
 	else if (len > REDIS_SECRET_MAX)
-		fprintf(errors, "%s: password-file %s: the password is too long\n", PROGRAM,
-		    c->password_file);
+		fprintf(errors, "%s: %s %s: the password is too long\n", PROGRAM, word, path);
 	else {
-		strcpy(c->redis.password, line);
+		strcpy(out, line);
 		ok = true;
 	}
 	if (line != NULL)
@@ -340,6 +338,35 @@ read_password(struct conf *c, FILE *errors)
 	free(line);
 	fclose(f);
 	return ok;
+}
+
+/* What only the whole redis section can tell. */
+static bool
+finish_redis(struct conf *c, const char *file, FILE *errors)
+{
+	struct redis_options *o = &c->redis;
+	char why[LIMIT_ERR_MAX + REDIS_PATH_MAX];
+	const char *wrong = NULL;
+
+	if (c->redis_where > 1)
+		wrong = "give one of url, cluster and sentinels";
+	else if (c->use_redis && o->kind == REDIS_SENTINEL && o->master[0] == '\0')
+		wrong = "sentinels need to be asked for a master: master = \"NAME\"";
+	else if (o->master[0] != '\0' && o->kind != REDIS_SENTINEL)
+		wrong = "master is a word for sentinels";
+	else if (o->tls.on && o->kind == REDIS_ALONE && o->port == 0)
+		wrong = "a unix socket needs no TLS";
+	else if ((o->tls.cert[0] != '\0') != (o->tls.key[0] != '\0'))
+		wrong = "cert and key go together";
+	else if (!o->tls.on &&
+	    (o->tls.ca[0] != '\0' || o->tls.cert[0] != '\0' || o->tls.server_name[0] != '\0'))
+		wrong = "ca, cert, key and server-name need tls = true (or a rediss: URL)";
+	else if (!redis_options_check(o, why, sizeof why))
+		wrong = why;
+	if (wrong != NULL)
+		fprintf(errors, "%s: %s: redis: %s\n", PROGRAM, file != NULL ? file : "built-in",
+		    wrong);
+	return wrong == NULL;
 }
 
 void
@@ -401,7 +428,14 @@ conf_read(struct conf *c, const char *file, FILE *errors)
 	}
 	if (reading.password_written)
 		warn_of_readers(file, errors);
-	if (c->password_file[0] != '\0' && !read_password(c, errors))
+	if (c->password_file[0] != '\0' &&
+	    !read_password("password-file", c->password_file, c->redis.password, errors))
+		return false;
+	if (c->sentinel_password_file[0] != '\0' &&
+	    !read_password("sentinel-password-file", c->sentinel_password_file,
+		c->redis.sentinel_password, errors))
+		return false;
+	if (!finish_redis(c, file, errors))
 		return false;
 	if (c->redis.user[0] != '\0' && c->redis.password[0] == '\0') {
 		fprintf(errors, "%s: %s: redis user %s has no password: say password-file\n",
@@ -479,8 +513,14 @@ conf_print(const struct conf *c, FILE *out)
 	    c->rules.observe ? "observe (nothing is refused)" : "enforce");
 	if (!c->use_redis)
 		fprintf(out, "this host's memory (no redis section)\n");
+	else if (c->redis.kind != REDIS_ALONE)
+		fprintf(out, "redis %s%s, by %u %s%s\n",
+		    c->redis.kind == REDIS_CLUSTER ? "cluster" : "master ", c->redis.master,
+		    c->redis.nplaces, c->redis.kind == REDIS_CLUSTER ? "of its nodes" : "sentinels",
+		    c->redis.tls.on ? ", TLS" : "");
 	else if (c->redis.port != 0)
-		fprintf(out, "redis at %s port %d\n", c->redis.host, c->redis.port);
+		fprintf(out, "redis at %s port %d%s\n", c->redis.host, c->redis.port,
+		    c->redis.tls.on ? ", TLS" : "");
 	else
 		fprintf(out, "redis at %s\n", c->redis.host);
 	if (c->engine != ENGINE_LIBMILTER)
@@ -517,11 +557,13 @@ conf_print(const struct conf *c, FILE *out)
 void
 conf_store_mark(const struct conf *c, char out[CONF_STORE_MARK_MAX])
 {
+	char where[REDIS_TEXT_MAX];
+
 	if (!c->use_redis)
 		snprintf(out, CONF_STORE_MARK_MAX, "memory");
 	else
-		snprintf(out, CONF_STORE_MARK_MAX, "redis %s %d %d %s", c->redis.host,
-		    c->redis.port, c->redis.db, c->redis.prefix);
+		snprintf(out, CONF_STORE_MARK_MAX, "redis %s %d %s",
+		    redis_options_text(&c->redis, where), c->redis.db, c->redis.prefix);
 	for (char *p = out; *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20)
 			*p = '?';
@@ -535,4 +577,5 @@ conf_free(struct conf *c)
 	c->psl = NULL;
 	exceptions_free(&c->lists);
 	explicit_bzero(c->redis.password, sizeof c->redis.password);
+	explicit_bzero(c->redis.sentinel_password, sizeof c->redis.sentinel_password);
 }

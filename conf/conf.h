@@ -43,8 +43,9 @@ struct conf {
 	bool metrics_anywhere; /* also where other hosts can reach it */
 	struct socket_spec metrics; /* if use_metrics */
 	bool use_redis;
+	unsigned redis_where; /* how many words say where it is: one may */
 	struct redis_options redis;
-	char password_file[CONF_PATH_MAX];
+	char password_file[CONF_PATH_MAX], sentinel_password_file[CONF_PATH_MAX];
 	/* Where the length of the MTA's queue is found: either of them, or neither. */
 	unsigned nqueue_directories;
 	char queue_directories[CONF_QUEUE_DIRECTORIES_MAX][CONF_PATH_MAX];
@@ -71,7 +72,7 @@ void conf_print(const struct conf *c, FILE *out);
 
 /* What the zone's counters and leases are about: with another Redis they are about something
  * else. No password in it, and one line. */
-#define CONF_STORE_MARK_MAX (REDIS_HOST_MAX + REDIS_PREFIX_MAX + 64)
+#define CONF_STORE_MARK_MAX (REDIS_TEXT_MAX + REDIS_PREFIX_MAX + 64)
 void conf_store_mark(const struct conf *c, char out[CONF_STORE_MARK_MAX]);
 
 void conf_free(struct conf *c);

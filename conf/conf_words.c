@@ -264,13 +264,96 @@ SETTER(redis_url)
 {
 	UNUSED(title);
 	c->use_redis = true;
+	c->redis_where++;
 	return redis_options_url(&c->redis, value, err, errlen);
+}
+
+static bool
+add_place(
+    struct conf *c, enum redis_kind kind, const char *value, int port, char *err, size_t errlen)
+{
+	struct redis_options *o = &c->redis;
+
+	if (!c->use_redis || o->kind != kind) {
+		c->use_redis = true;
+		c->redis_where++;
+		o->kind = kind;
+		o->nplaces = 0;
+	}
+	if (o->nplaces == REDIS_PLACES_MAX)
+		return refuse(err, errlen, "may not be more than 16");
+	return redis_options_place(&o->places[o->nplaces++], value, port, err, errlen);
+}
+
+SETTER(redis_cluster)
+{
+	UNUSED(title);
+	return add_place(c, REDIS_CLUSTER, value, REDIS_PORT, err, errlen);
+}
+
+SETTER(redis_sentinels)
+{
+	UNUSED(title);
+	return add_place(c, REDIS_SENTINEL, value, REDIS_SENTINEL_PORT, err, errlen);
+}
+
+SETTER(redis_master)
+{
+	UNUSED(title);
+	for (const char *p = value; *p != '\0'; p++)
+		if (*p <= ' ' || *p > '~')
+			return refuse(err, errlen, "must be printable, without blanks");
+	return copy_text(c->redis.master, sizeof c->redis.master, value, err, errlen);
 }
 
 SETTER(redis_user)
 {
 	UNUSED(title);
 	return copy_text(c->redis.user, sizeof c->redis.user, value, err, errlen);
+}
+
+SETTER(redis_sentinel_user)
+{
+	UNUSED(title);
+	return copy_text(c->redis.sentinel_user, sizeof c->redis.sentinel_user, value, err, errlen);
+}
+
+SETTER(redis_sentinel_password_file)
+{
+	UNUSED(title);
+	return copy_text(
+	    c->sentinel_password_file, sizeof c->sentinel_password_file, value, err, errlen);
+}
+
+SETTER(redis_tls)
+{
+	UNUSED(title);
+	return units_bool(value, &c->redis.tls.on) || refuse(err, errlen, "must be true or false");
+}
+
+SETTER(redis_ca)
+{
+	UNUSED(title);
+	return copy_text(c->redis.tls.ca, sizeof c->redis.tls.ca, value, err, errlen);
+}
+
+SETTER(redis_cert)
+{
+	UNUSED(title);
+	return copy_text(c->redis.tls.cert, sizeof c->redis.tls.cert, value, err, errlen);
+}
+
+SETTER(redis_key)
+{
+	UNUSED(title);
+	return copy_text(c->redis.tls.key, sizeof c->redis.tls.key, value, err, errlen);
+}
+
+SETTER(redis_server_name)
+{
+	UNUSED(title);
+	return copy_text(
+	    c->redis.tls.server_name, sizeof c->redis.tls.server_name, value, err, errlen);
 }
 
 SETTER(redis_password_file)
@@ -494,8 +577,18 @@ const struct conf_word conf_words[] = {
     {"", "recipient-delimiter", set_recipient_delimiter, false},
     {"", "unwrap-senders", set_unwrap_senders, false},
     {"redis", "url", set_redis_url, false},
+    {"redis", "cluster", set_redis_cluster, true},
+    {"redis", "sentinels", set_redis_sentinels, true},
+    {"redis", "master", set_redis_master, false},
     {"redis", "user", set_redis_user, false},
     {"redis", "password-file", set_redis_password_file, false},
+    {"redis", "sentinel-user", set_redis_sentinel_user, false},
+    {"redis", "sentinel-password-file", set_redis_sentinel_password_file, false},
+    {"redis", "tls", set_redis_tls, false},
+    {"redis", "ca", set_redis_ca, false},
+    {"redis", "cert", set_redis_cert, false},
+    {"redis", "key", set_redis_key, false},
+    {"redis", "server-name", set_redis_server_name, false},
     {"redis", "timeout", set_redis_timeout, false},
     {"redis", "prefix", set_redis_prefix, false},
     {"greylist", "enabled", set_grey_enabled, false},

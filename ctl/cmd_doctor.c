@@ -164,7 +164,7 @@ applies(const struct doctor *d, enum needs needs)
 	case SENDMAIL:
 		return d->sendmail != NULL;
 	case REDIS:
-		return d->redis != NULL;
+		return d->redis;
 	case SEND:
 		return d->send != NULL;
 	default:
@@ -233,10 +233,8 @@ cmd_doctor(struct ctl *c, int argc, char **argv)
 	result = json_object();
 	read_mta(&d, kind, dir, &p, &s);
 	if (c->conf.use_redis)
-		d.redis = ctl_redis_open(c, d.redis_trouble, sizeof d.redis_trouble);
+		d.redis = ctl_redis_answers(c, d.redis_trouble, sizeof d.redis_trouble);
 	good = run_checks(&d, result);
-	if (d.redis != NULL)
-		redisFree(d.redis);
 	if (d.postfix != NULL)
 		postfix_free(&p);
 	out_result(c, result, print_all);

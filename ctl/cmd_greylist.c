@@ -10,7 +10,6 @@
 #include "weir/units.h"
 #include "ctl.h"
 
-#define SCAN_STEP 500
 /* More rows are for -j and a program. */
 #define ROWS_SHOWN 100
 
@@ -19,17 +18,13 @@ static void
 keys_each(struct ctl *c, const char *name,
     void (*fn)(struct ctl *, const char *, const char *, void *), void *ctx)
 {
-	char pattern[CTL_KEY_MAX], cursor[32] = "0";
+	char pattern[CTL_KEY_MAX], cursor[CTL_CURSOR_MAX] = "0";
 
 	ctl_key(c, name, pattern);
 	strcat(pattern, ":{*");
 	do {
-		redisReply *r =
-		    ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+		redisReply *r = ctl_scan(c, cursor, pattern);
 
-		if (r->type != REDIS_REPLY_ARRAY || r->elements != 2)
-			ctl_die(CTL_REFUSED, "redis: SCAN gave something odd");
-		snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
 		for (size_t i = 0; i < r->element[1]->elements; i++) {
 			const char *key = r->element[1]->element[i]->str;
 

@@ -12,8 +12,6 @@
 #include "weir/units.h"
 #include "ctl.h"
 
-#define SCAN_STEP 500
-
 /* Some of them may look like numbers, and do not always. */
 static bool
 is_text(const char *field)
@@ -154,17 +152,13 @@ print_status(const struct ctl *c, const json_t *result)
 json_t *
 ctl_nodes(struct ctl *c)
 {
-	char pattern[CTL_KEY_MAX], cursor[32] = "0";
+	char pattern[CTL_KEY_MAX], cursor[CTL_CURSOR_MAX] = "0";
 	json_t *nodes = json_array();
 
 	ctl_key(c, "node:*", pattern);
 	do {
-		redisReply *r =
-		    ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+		redisReply *r = ctl_scan(c, cursor, pattern);
 
-		if (r->type != REDIS_REPLY_ARRAY || r->elements != 2)
-			ctl_die(CTL_REFUSED, "redis: SCAN gave something odd");
-		snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
 		for (size_t i = 0; i < r->element[1]->elements; i++)
 			add_node(c, nodes, r->element[1]->element[i]->str, strlen(pattern) - 1);
 		freeReplyObject(r);

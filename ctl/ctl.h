@@ -31,7 +31,7 @@ struct ctl {
 	bool json, yes;
 	bool terminal, colour; /* of standard output */
 	const char *reason; /* -m, "" = none */
-	redisContext *redis; /* NULL until ctl_call() */
+	struct link *link; /* redis.c's; NULL until ctl_call() */
 };
 
 /* One sentence on standard error, then exit(status). */
@@ -40,17 +40,25 @@ void ctl_die(enum ctl_exit status, const char *fmt, ...)
 
 /* --- redis.c: talking to Redis; all end the program when it cannot be reached ----------------- */
 
-/* Connects, logs in, and asks whether it is there. NULL: why not, in words. For who must go on
- * without it; else ctl_call() connects by itself. */
-redisContext *ctl_redis_open(struct ctl *c, char *why, size_t whylen);
-/* The same, and hangs up. */
+/* Whether it is there; if not, why in words. For who must go on without it. */
 bool ctl_redis_answers(struct ctl *c, char *why, size_t whylen);
 /* Any reply but an error; an error ends the program with what it means. Free it. */
 redisReply *ctl_call(struct ctl *c, int argc, const char **argv);
 /* As redisCommand()'s format. */
 redisReply *ctl_callf(struct ctl *c, const char *fmt, ...);
-/* The same, but NULL when the key is of another type: one bad key must not hide the others. */
+/* For who must go on: an error is a reply, too, and NULL is no answer. */
+redisReply *ctl_tryf(struct ctl *c, const char *fmt, ...);
+/* As ctl_callf(), but NULL when the key is of another type: one bad key must not hide the others. */
 redisReply *ctl_lookf(struct ctl *c, const char *fmt, ...);
+#define CTL_CURSOR_MAX 32
+/* The next keys that match: cursor is "0" at the beginning, and "0" again when these were the last.
+ * All nodes of a Cluster, one after another. {cursor, {key, ...}}; free it. */
+redisReply *ctl_scan(struct ctl *c, char cursor[CTL_CURSOR_MAX], const char *pattern);
+/* To the node that the last keys came from: several commands, and then as many replies. Errors are
+ * replies here. */
+void ctl_push(struct ctl *c, int argc, const char **argv);
+redisReply *ctl_pull(struct ctl *c);
+void ctl_hang_up(struct ctl *c);
 void ctl_wrong_key(const char *key) __attribute__((noreturn));
 /* EVAL of script: keys are completed with the prefix. */
 redisReply *ctl_eval(

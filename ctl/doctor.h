@@ -22,7 +22,7 @@ struct doctor {
 	const struct postfix *postfix; /* NULL: there is none, or not that one is asked about */
 	const struct sendmail *sendmail;
 	char mta_trouble[512]; /* why one that was asked about cannot be read */
-	redisContext *redis; /* NULL: not configured, or it does not answer */
+	bool redis; /* false: not configured, or it does not answer */
 	char redis_trouble[300];
 	pid_t milter; /* who listens on our socket; 0 = not found out */
 	/* --send: where the MTA listens, from which address to ask, and about whom */

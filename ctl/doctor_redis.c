@@ -17,7 +17,7 @@
 static const char *
 info(struct doctor *d, const char *section, const char *name, char out[128])
 {
-	redisReply *r = redisCommand(d->redis, "INFO %s", section);
+	redisReply *r = ctl_tryf(d->c, "INFO %s", section);
 	size_t len = strlen(name);
 
 	out[0] = '\0';
@@ -36,7 +36,7 @@ info(struct doctor *d, const char *section, const char *name, char out[128])
 void
 doctor_redis_answers(struct doctor *d)
 {
-	if (d->redis == NULL)
+	if (!d->redis)
 		doctor_say(d, DOCTOR_WRONG,
 		    "each host counts by itself, limits cannot be changed, and greylisting holds "
 		    "nobody back",
@@ -114,7 +114,7 @@ doctor_redis_persistence(struct doctor *d)
 
 	if (strcmp(info(d, "persistence", "aof_enabled", aof), "0") != 0)
 		return;
-	r = redisCommand(d->redis, "CONFIG GET save");
+	r = ctl_tryf(d->c, "CONFIG GET save");
 	if (r != NULL && r->type == REDIS_REPLY_ARRAY && r->elements == 2)
 		saves = r->element[1]->str[0] != '\0';
 	if (r != NULL)
@@ -143,14 +143,14 @@ doctor_redis_rights(struct doctor *d)
 	redisReply *r;
 
 	snprintf(name, sizeof name, "doctor:%d", (int)getpid());
-	r = redisCommand(d->redis, "EVAL %s 1 %s", RIGHTS_SCRIPT, ctl_key(d->c, name, key));
+	r = ctl_tryf(d->c, "EVAL %s 1 %s", RIGHTS_SCRIPT, ctl_key(d->c, name, key));
 	for (size_t i = 0; i < sizeof reads / sizeof reads[0]; i++) {
 		if (r == NULL || r->type == REDIS_REPLY_ERROR)
 			break;
 		freeReplyObject(r);
 		ctl_key(d->c, reads[i][1], key);
-		r = i == 2 ? redisCommand(d->redis, "LRANGE %s 0 0", key)
-			   : redisCommand(d->redis, "%s %s", reads[i][0], key);
+		r = i == 2 ? ctl_tryf(d->c, "LRANGE %s 0 0", key)
+			   : ctl_tryf(d->c, "%s %s", reads[i][0], key);
 	}
 	if (r != NULL && r->type == REDIS_REPLY_ERROR &&
 	    (strncmp(r->str, "NOPERM", 6) == 0 || strstr(r->str, "ACL") != NULL ||
@@ -185,7 +185,7 @@ doctor_redis_latency(struct doctor *d)
 
 	for (unsigned i = 0; i < PINGS; i++) {
 		int64_t start = clock_mono_us();
-		redisReply *r = redisCommand(d->redis, "PING");
+		redisReply *r = ctl_tryf(d->c, "PING");
 
 		if (r == NULL)
 			break;
@@ -209,7 +209,7 @@ void
 doctor_clock(struct doctor *d)
 {
 	int64_t before = clock_real_us(), theirs, off;
-	redisReply *r = redisCommand(d->redis, "TIME");
+	redisReply *r = ctl_tryf(d->c, "TIME");
 	char text[32];
 
 	if (r != NULL && r->type == REDIS_REPLY_ARRAY && r->elements == 2) {

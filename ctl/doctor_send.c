@@ -310,7 +310,7 @@ doctor_smtp(struct doctor *d)
 	if (!parse_target(d->send, &to))
 		ctl_die(CTL_USAGE, "--send wants an IPv4 ADDRESS:PORT of this host");
 	try_accept(&t, &to);
-	if (d->redis == NULL) {
+	if (!d->redis) {
 		doctor_say(d, DOCTOR_NOTE, "a client is blocked by an entry in Redis",
 		    "redis { url = ... }", "without Redis refusals cannot be shown");
 		return;

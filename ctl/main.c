@@ -177,7 +177,9 @@ ctl_die(enum ctl_exit status, const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
-	exit(status);
+	/* at once: what callers hold goes with the process, and is no leak to look for */
+	fflush(NULL);
+	_exit((int)status);
 }
 
 /* What follows -r. Whoever lists the processes of this host reads the command line, so a password
@@ -280,6 +282,8 @@ main(int argc, char **argv)
 	}
 	if (url != NULL && !redis_options_url(&c.conf.redis, url, err, sizeof err))
 		ctl_die(CTL_USAGE, "%s: %s", from, err);
+	if (url != NULL && !redis_options_check(&c.conf.redis, err, sizeof err))
+		ctl_die(CTL_REFUSED, "%s: %s", from, err);
 	if (url != NULL)
 		c.conf.use_redis = true;
 	if (url == NULL && !c.conf.use_redis && strcmp(argv[optind], "drain") == 0)
@@ -301,8 +305,7 @@ main(int argc, char **argv)
 		if (!command_usage(stderr, argv[optind]))
 			usage(stderr);
 	}
-	if (c.redis != NULL)
-		redisFree(c.redis);
+	ctl_hang_up(&c);
 	conf_free(&c.conf);
 	if (fflush(stdout) != 0)
 		return CTL_REFUSED;

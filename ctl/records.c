@@ -10,8 +10,6 @@
 #include "weir/units.h"
 #include "ctl.h"
 
-#define SCAN_STEP 500
-
 /* What is longer is not weir's: a quota has 42 pairs of 16 and at most 13 digits. */
 #define FIELD_MAX 2048
 /* 16 digits, as store/lua/ask.lua has it. */
@@ -270,14 +268,12 @@ read_step(struct ctl *c, const redisReply *keys, enum limit_per kind, size_t ski
 	bool go_on = true;
 
 	for (size_t i = 0; i < keys->elements; i++)
-		redisAppendCommand(c->redis, "HGETALL %s", keys->element[i]->str);
+		ctl_push(c, 2, (const char *[]){"HGETALL", keys->element[i]->str});
 	for (size_t i = 0; i < keys->elements; i++) {
 		const char *key = keys->element[i]->str + skip;
 		struct client_record r = {.kind = kind};
-		redisReply *hash = NULL;
+		redisReply *hash = ctl_pull(c);
 
-		if (redisGetReply(c->redis, (void **)&hash) != REDIS_OK)
-			ctl_die(CTL_NO_REDIS, "redis: %s", c->redis->errstr);
 		if (go_on && record_who(key, strlen(key), r.who)) {
 			strcpy(r.key, key);
 			if (read_record(&r, hash))
@@ -292,20 +288,14 @@ read_step(struct ctl *c, const redisReply *keys, enum limit_per kind, size_t ski
 void
 records_each(struct ctl *c, enum limit_per kind, record_fn *fn, void *ctx)
 {
-	char pattern[CTL_KEY_MAX], cursor[32] = "0";
+	char pattern[CTL_KEY_MAX], cursor[CTL_CURSOR_MAX] = "0";
 	bool go_on = true;
 
 	ctl_key(c, limit_per_name(kind), pattern);
 	strcat(pattern, ":{*");
 	do {
-		redisReply *r =
-		    ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+		redisReply *r = ctl_scan(c, cursor, pattern);
 
-		if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 ||
-		    r->element[0]->type != REDIS_REPLY_STRING ||
-		    r->element[1]->type != REDIS_REPLY_ARRAY)
-			ctl_die(CTL_REFUSED, "redis: SCAN gave something odd");
-		snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
 		go_on = read_step(c, r->element[1], kind, strlen(pattern) - 2, fn, ctx);
 		freeReplyObject(r);
 	} while (go_on && strcmp(cursor, "0") != 0);
@@ -338,7 +328,7 @@ append_hdel(
 		argv[1] = keys->element[i]->str;
 		if (!is_record(argv[1] + skip))
 			continue;
-		redisAppendCommandArgv(c->redis, (int)(2 + n), argv, NULL);
+		ctl_push(c, (int)(2 + n), argv);
 		sent++;
 	}
 	return sent;
@@ -347,26 +337,18 @@ append_hdel(
 void
 records_forget(struct ctl *c, unsigned n, const char *const *fields)
 {
-	char pattern[CTL_KEY_MAX], cursor[32] = "0";
+	char pattern[CTL_KEY_MAX], cursor[CTL_CURSOR_MAX] = "0";
 
 	ctl_key(c, "*", pattern);
 	do {
-		redisReply *r =
-		    ctl_callf(c, "SCAN %s MATCH %s COUNT %d", cursor, pattern, SCAN_STEP);
+		redisReply *r = ctl_scan(c, cursor, pattern);
 		unsigned sent;
 
-		if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 ||
-		    r->element[0]->type != REDIS_REPLY_STRING ||
-		    r->element[1]->type != REDIS_REPLY_ARRAY)
-			ctl_die(CTL_REFUSED, "redis: SCAN gave something odd");
-		snprintf(cursor, sizeof cursor, "%s", r->element[0]->str);
 		sent = append_hdel(c, r->element[1], strlen(pattern) - 1, n, fields);
 		freeReplyObject(r);
 		while (sent-- > 0) {
 			/* a key of another type is not weir's, and has no field */
-			if (redisGetReply(c->redis, (void **)&r) != REDIS_OK)
-				ctl_die(CTL_NO_REDIS, "redis: %s", c->redis->errstr);
-			freeReplyObject(r);
+			freeReplyObject(ctl_pull(c));
 		}
 	} while (strcmp(cursor, "0") != 0);
 }

@@ -20,6 +20,9 @@ struct engine {
 	/* From its return on no new session is accepted; others that listen on the socket are not
 	 * concerned. Once is enough. */
 	void (*silence)(void);
+	/* Once a second: are there descriptors for more sessions? True: not enough, look again in a
+	 * moment. NULL: it sees to that by itself. */
+	bool (*look)(struct worker *w);
 	/* Connections of MTAs, whether they have said a word or not; -1: that cannot be seen. */
 	int (*connections)(void);
 	/* No decision is under way any more. True: nothing here touches the store from now on. */

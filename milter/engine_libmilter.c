@@ -17,11 +17,34 @@
 #include "engine.h"
 #include "listener.h"
 #include "log.h"
+#include "room.h"
 #include "wants.h"
 #include "weir/pool.h"
 
 /* libmilter's callbacks have no context for the process; set once before smfi_main(). */
 static struct worker *worker;
+
+static struct listener listener;
+
+/* Who accepts is libmilter, so that there is a descriptor for it has to be seen to here. */
+static struct {
+	pthread_mutex_t lock; /* of all, and whether the listener is paused */
+	struct room room;
+	bool silent;
+} door = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool
+look(struct worker *w)
+{
+	bool crowded;
+
+	pthread_mutex_lock(&door.lock);
+	if (!door.silent)
+		room_look(&door.room, &listener, w->number);
+	crowded = door.room.short_of && !door.silent;
+	pthread_mutex_unlock(&door.lock);
+	return crowded;
+}
 
 /* What libmilter is told for each of the session's answers. */
 static sfsistat
@@ -85,6 +108,7 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps, unsigned 
 		return SMFIS_CONTINUE;
 	}
 	worker_session_begin(worker, id);
+	(void)look(worker);
 	session_init(s, id, steps_wanted);
 	s->engine = *out_steps;
 	return SMFIS_CONTINUE;
@@ -208,8 +232,6 @@ on_close(SMFICTX *ctx)
  * workers of before go on until this one is seen to live. */
 #define READY_US (30 * USEC_PER_MSEC)
 
-static struct listener listener;
-
 /*
  * Debian's libmilter starts a thread whenever none is idle, and ends those it has too many of: a
  * third of a thread a session and more. glibc keeps 40 MB of stacks for the next ones, which are
@@ -255,6 +277,7 @@ run(struct worker *w, int listen_fd)
 		return false;
 	}
 	listener_thread(&listener);
+	room_init(&door.room);
 	snprintf(conn, sizeof conn, "fd:%d", listen_fd);
 	if (smfi_register(desc) != MI_SUCCESS || smfi_setconn(conn) != MI_SUCCESS ||
 	    smfi_settimeout((int)(w->conf->idle_timeout_us / USEC_PER_SEC)) != MI_SUCCESS ||
@@ -273,7 +296,10 @@ run(struct worker *w, int listen_fd)
 static void
 silence(void)
 {
+	pthread_mutex_lock(&door.lock);
+	door.silent = true;
 	listener_silence(&listener);
+	pthread_mutex_unlock(&door.lock);
 }
 
 static int
@@ -292,6 +318,7 @@ stop(void)
 const struct engine engine_libmilter = {
     .run = run,
     .silence = silence,
+    .look = look,
     .connections = connections,
     .stop = stop,
 };

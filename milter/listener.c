@@ -24,7 +24,10 @@ listener_init(struct listener *l, int fd)
 
 	memset(l, 0, sizeof *l);
 	l->fd = fd;
-	return getsockname(fd, (struct sockaddr *)&l->own, &len) == 0;
+	l->kept = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	l->spare = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	return l->kept >= 0 && l->spare >= 0 &&
+	    getsockname(fd, (struct sockaddr *)&l->own, &len) == 0;
 }
 
 static void
@@ -77,26 +80,55 @@ unreachable_listener(void)
 	return -1;
 }
 
+/*
+ * One step: there is no moment at which the number means nothing, or another file. libmilter may
+ * be waiting in poll() for the file of before; it is woken, for that would hold it for seconds. If
+ * it is within accept(), that ends with a connection, which is served. Wherever else it is, what
+ * comes next is for the new one.
+ */
+static bool
+put(struct listener *l, int fd)
+{
+	if (dup3(fd, l->fd, O_CLOEXEC) < 0)
+		return false;
+	pthread_kill(l->thread, wake_signal());
+	return true;
+}
+
+void
+listener_pause(struct listener *l)
+{
+	int fd;
+
+	if (l->paused || l->kept < 0)
+		return;
+	fd = unreachable_listener();
+	/* Without TCP, or a descriptor for it: on the spare accept() fails at most once, as poll()
+	 * never wakes it for this again. */
+	if (put(l, fd >= 0 ? fd : l->spare))
+		l->paused = true;
+	else
+		log_line(LOG_ERR, "cannot stop to accept sessions: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+void
+listener_resume(struct listener *l)
+{
+	if (l->paused && l->kept >= 0 && put(l, l->kept))
+		l->paused = false;
+}
+
 void
 listener_silence(struct listener *l)
 {
-	int fd = unreachable_listener();
-
-	/* Without TCP: accept() fails at most once, as poll() never wakes it for this again. */
-	if (fd < 0)
-		fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	/*
-	 * One step: there is no moment at which the number means nothing, or another file. libmilter
-	 * may be waiting in poll() for the old socket; it is woken, for that would keep the old one
-	 * open for seconds. If it is within accept(), that ends with a connection, which is served.
-	 * Wherever else it is, what comes next is for the new one.
-	 */
-	if (fd < 0 || dup3(fd, l->fd, O_CLOEXEC) < 0)
-		log_line(LOG_ERR, "cannot stop to accept sessions: %s", strerror(errno));
-	else
-		pthread_kill(l->thread, wake_signal());
-	if (fd >= 0)
-		close(fd);
+	listener_pause(l);
+	/* or the socket would stay open when nobody accepts from it any more */
+	if (l->paused && l->kept >= 0) {
+		close(l->kept);
+		l->kept = -1;
+	}
 }
 
 static bool

@@ -31,6 +31,8 @@
 #define STOP_WAIT_MS 400
 /* While it drains, it looks so often whether its last session has ended. */
 #define DRAIN_LOOK_US (50 * USEC_PER_MSEC)
+/* ... and so often, while descriptors are short, whether some have become free. */
+#define ROOM_LOOK_US (20 * USEC_PER_MSEC)
 /* An accept() that was under way as the listener was silenced has long returned by then. */
 #define DRAIN_SETTLE_US USEC_PER_SEC
 /* ... and when weir stops, what comes in the last moment is refused the next. */
@@ -194,6 +196,7 @@ static void
 watch(struct worker *w)
 {
 	struct pollfd p = {.fd = self.control_fd, .events = POLLIN};
+	bool crowded = false;
 	/* not all workers at the same moment: each may have long lists to read */
 	int64_t tick_us = clock_mono_us() + TICK_US + TICK_US / 10 * (w->number % 10);
 
@@ -207,11 +210,15 @@ watch(struct worker *w)
 			until = ready;
 		if (self.draining && clock_mono_us() + DRAIN_LOOK_US < until)
 			until = clock_mono_us() + DRAIN_LOOK_US;
+		else if (crowded && clock_mono_us() + ROOM_LOOK_US < until)
+			until = clock_mono_us() + ROOM_LOOK_US;
 		if (poll(&p, 1, clock_poll_ms(until)) > 0)
 			obey(w);
 		if (drained(w))
 			leave(EXIT_SUCCESS);
 		now = clock_mono_us();
+		if (now >= tick_us || crowded)
+			crowded = self.engine->look != NULL && self.engine->look(w);
 		if (now >= tick_us) {
 			tick(w);
 			tick_us = now + TICK_US;

@@ -29,17 +29,13 @@ ask_names_init(struct ask_names *n)
 
 /* --- a command in the making --------------------------------------------------------------- */
 
-#define ARGS_MAX (3 + (4 + 2 * REQUEST_RECORDS_MAX) + 7 + 2 * REQUEST_HITS_MAX)
+#define ARGS_MAX \
+	(3 + (4 + 2 * REQUEST_RECORDS_MAX) + 14 + REQUEST_RECORDS_MAX + 11 * REQUEST_HITS_MAX + \
+	    8 + 8)
 #define NUMBER_TEXT_MAX 21
-/* Packed numbers: of the head, of a record, of the pool and the greylist, of a hit. */
-#define PACKED_HEAD 12
-#define PACKED_MAX (PACKED_HEAD + REQUEST_RECORDS_MAX + 8 + 8 + 10 * REQUEST_HITS_MAX)
 #define ARENA_SIZE \
 	((3 + 2 * REQUEST_RECORDS_MAX) * (REDIS_PREFIX_MAX + 24 + RECORD_KEY_MAX) + SITE_KEY_MAX + \
-	    SITE_MEMBER_MAX + NUMBER_TEXT_MAX + PACKED_MAX * sizeof(double))
-
-_Static_assert(ARGS_MAX >= 2 + 2 * PUBLISH_PAIRS_MAX && ARGS_MAX >= 2 + 8 + 2 * SECTIONS,
-    "the other commands have fewer arguments than a request");
+	    SITE_MEMBER_MAX + ARGS_MAX * NUMBER_TEXT_MAX)
 
 struct args {
 	int n;
@@ -79,27 +75,6 @@ arg_number(struct args *a, int64_t v)
 		*--p = (char)('0' + u % 10);
 	while ((u /= 10) != 0);
 	arg_copy(a, p, (size_t)(text + sizeof text - p));
-}
-
-/* The next argument is numbers, packed as Lua has them: doubles, the lowest byte first, which
- * ask.lua reads in one step. As text each would cost Redis more than what is done with it. */
-static void
-arg_pack(struct args *a)
-{
-	a->argv[a->n] = a->arena + a->used;
-	a->len[a->n++] = 0;
-}
-
-static void
-arg_packed(struct args *a, int64_t v)
-{
-	double d = (double)(v < 0 ? 0 : v);
-	uint64_t bits;
-
-	memcpy(&bits, &d, sizeof bits);
-	for (unsigned i = 0; i < sizeof bits; i++)
-		a->arena[a->used++] = (char)(bits >> 8 * i);
-	a->len[a->n - 1] += sizeof bits;
 }
 
 static void
@@ -218,47 +193,44 @@ ask_hit(struct args *a, const struct hit *h, const struct places *at)
 	const struct limit *l = h->limit;
 	bool rate = l->rate != 0;
 
+	arg_number(a, at->record[h->record]);
+	arg_number(a, l->count == COUNT_SESSIONS ? at->open[h->record] : 0);
 	arg_text(a, l->name);
-	arg_pack(a);
-	arg_packed(a, at->record[h->record]);
-	arg_packed(a, l->count == COUNT_SESSIONS ? at->open[h->record] : 0);
-	arg_packed(a, l->action != ACTION_LOG);
-	arg_packed(a, h->cost);
-	arg_packed(a, rate ? hit_rate(h) : hit_ceiling(h));
-	arg_packed(a, rate ? l->period_us : l->window_us);
-	arg_packed(a, rate ? hit_ceiling(h) : 0);
-	arg_packed(a, hit_fill(h));
-	arg_packed(a, h->mode);
-	arg_packed(a, l->whom == FOR_STRANGERS || l->whom == FOR_KNOWN ? l->whom : 0);
+	arg_text(a, l->action != ACTION_LOG ? "1" : "0");
+	arg_number(a, h->cost);
+	arg_number(a, rate ? hit_rate(h) : hit_ceiling(h));
+	arg_number(a, rate ? l->period_us : l->window_us);
+	arg_number(a, rate ? hit_ceiling(h) : 0);
+	arg_number(a, hit_fill(h));
+	arg_number(a, h->mode);
+	arg_number(a, l->whom == FOR_STRANGERS || l->whom == FOR_KNOWN ? l->whom : 0);
 }
 
 static void
 ask_pool(struct args *a, const struct pool_question *p, const struct places *at)
 {
-	arg_pack(a);
-	arg_packed(a, at->record[p->record]);
-	arg_packed(a, p->event);
-	arg_packed(a, p->block_us);
-	arg_packed(a, p->passed_us);
-	arg_packed(a, p->rule.messages);
-	arg_packed(a, p->rule.over_us);
-	arg_packed(a, p->rule.keep_us);
-	arg_packed(a, p->known_only);
+	arg_number(a, at->record[p->record]);
+	arg_number(a, p->event);
+	arg_number(a, p->block_us);
+	arg_number(a, p->passed_us);
+	arg_number(a, p->rule.messages);
+	arg_number(a, p->rule.over_us);
+	arg_number(a, p->rule.keep_us);
+	arg_number(a, p->known_only);
 }
 
 static void
 ask_grey(struct args *a, const struct grey_question *g, const struct ask_part *p,
     const struct places *at)
 {
-	arg_pack(a);
-	arg_packed(a, at->record[g->record]);
-	arg_packed(a, g->delay_us);
-	arg_packed(a, g->window_us);
-	arg_packed(a, g->keep_us);
-	arg_packed(a, g->observed);
-	arg_packed(a, g->embargo);
-	arg_packed(a, g->embargo_us);
-	arg_packed(a, p->correspondent ? 2 : p->whole && g->correspondents);
+	arg_number(a, at->record[g->record]);
+	arg_number(a, g->delay_us);
+	arg_number(a, g->window_us);
+	arg_number(a, g->keep_us);
+	arg_number(a, g->observed);
+	arg_number(a, g->embargo);
+	arg_number(a, g->embargo_us);
+	arg_number(a, p->correspondent ? 2 : p->whole && g->correspondents);
 }
 
 char *
@@ -272,37 +244,33 @@ ask_part_command(const struct site *s, const struct ask_names *n, bool text,
 
 	arg_begin(&a, text, n->ask, lua_ask);
 	ask_keys(&a, s, q, p, &at);
-	arg_text(&a, q->generation);
+	arg_text(&a, p->whole ? q->generation : " ");
+	arg_number(&a, now_us);
 	arg_copy(&a, member, lease != 0 ? site_member(s, lease, member) : 0);
+	arg_number(&a, LEASE_TTL_US);
+	arg_number(&a, at.record[totals_record(q)]);
+	arg_number(&a, at.nrecords);
+	arg_number(&a, at.nhits);
+	arg_number(&a, q->peek);
+	arg_number(&a, q->rejected);
+	if (pool)
+		arg_number(&a, p->later ? 4 : 1);
+	else
+		arg_number(&a, p->told == ASK_TOLD_NOT ? 0 : 1 + p->told);
+	arg_number(&a, asks_grey(q, p));
+	arg_number(&a, p->whole ? q->wrote_us : 0);
+	arg_number(&a, p->elsewhere);
 	arg_text(&a, p->refusal != NULL ? p->refusal : "");
-	arg_pack(&a);
-	arg_packed(&a, now_us);
-	arg_packed(&a, LEASE_TTL_US);
-	arg_packed(&a, at.record[totals_record(q)]);
-	arg_packed(&a, at.nrecords);
-	arg_packed(&a, at.nhits);
-	arg_packed(&a, q->peek);
-	arg_packed(&a, q->rejected);
-	arg_packed(&a, pool ? 1 : p->told == ASK_TOLD_NOT ? 0 : 1 + p->told);
-	arg_packed(&a, asks_grey(q, p));
-	arg_packed(&a, p->whole ? q->wrote_us : 0);
-	arg_packed(&a, p->elsewhere);
-	arg_packed(&a, !p->whole);
-	arg_pack(&a);
 	for (unsigned i = 0; i < q->nrecords; i++)
 		if (at.record[i] != 0)
-			arg_packed(&a, (q->records[i].ttl_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
-	if (pool)
-		ask_pool(&a, &q->pool, &at);
-	else
-		arg_text(&a, "");
-	if (asks_grey(q, p))
-		ask_grey(&a, &q->grey, p, &at);
-	else
-		arg_text(&a, "");
+			arg_number(&a, (q->records[i].ttl_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 	for (unsigned i = 0; i < q->nhits; i++)
 		if (at.record[q->hits[i].record] != 0)
 			ask_hit(&a, &q->hits[i], &at);
+	if (pool)
+		ask_pool(&a, &q->pool, &at);
+	if (asks_grey(q, p))
+		ask_grey(&a, &q->grey, p, &at);
 	return arg_end(&a, len);
 }
 

@@ -30,10 +30,15 @@ enum ask_elsewhere {
 	ASK_NOTHING_YET,
 	ASK_REFUSED, /* somebody refuses: charge nothing */
 	ASK_HELD, /* greylisting holds back */
-	/* This part has charged, and the whole was not to be: take that back. */
+	/* Afterwards. This part has charged, and the whole was not to be: take that back. */
 	ASK_UNDO_REFUSED,
 	ASK_UNDO_OVERRAN, /* refused by a rate or quota, which tells against a pool */
-	ASK_UNDO_HELD
+	ASK_UNDO_HELD,
+	/* Nothing to take back, but the pool earns something. */
+	ASK_SETTLE_CHARGED,
+	ASK_SETTLE_REFUSED,
+	ASK_SETTLE_OVERRAN,
+	ASK_UNDO_HELD_OVERRAN
 };
 
 enum ask_told { ASK_TOLD_NOT, ASK_TOLD_KNOWN, ASK_TOLD_STRANGER };
@@ -45,6 +50,7 @@ struct ask_part {
 	uint32_t records; /* a bit for each of the request's */
 	enum ask_elsewhere elsewhere;
 	enum ask_told told; /* of the pool, where another part asks for it */
+	bool later; /* what the pool earns is told when all parts have answered */
 	bool correspondent; /* the sender is known to be one */
 	const char *refusal; /* of an undo: the limit that refused, "" = none */
 };

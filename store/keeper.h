@@ -6,12 +6,13 @@
 #ifndef WEIR_STORE_KEEPER_H
 #define WEIR_STORE_KEEPER_H
 
-#include "site.h"
+#include "scout.h"
 
 struct keeper;
 
-/* s is borrowed. Starts the thread. NULL: out of memory, descriptors or threads. */
-struct keeper *keeper_new(const struct site *s);
+/* Both are borrowed; scout may be NULL. Starts the thread. NULL: out of memory, descriptors or
+ * threads. */
+struct keeper *keeper_new(const struct site *s, struct scout *scout);
 
 /* There is something to do: a lease was released, or the breaker has opened. Never waits. */
 void keeper_wake(struct keeper *k);

@@ -25,6 +25,7 @@ struct lane_call {
 	unsigned skip; /* replies that come before its own */
 	bool waiting; /* its owner is in lane_finish(), and can take the lead */
 	bool done, lead;
+	bool posted; /* nobody is told of its failure */
 	bool abandoned; /* its owner is gone: whoever takes it off a list frees it */
 	enum lane_result result;
 	redisReply *reply;
@@ -149,8 +150,11 @@ hang_up(struct lane *l, const char *why)
 
 	wire_close(&l->wire);
 	while ((e = queue_pop(&l->inflight)) != NULL) {
+		bool heard = !e->posted;
+
 		finish(e, result, why);
-		result = LANE_SWEPT;
+		if (heard)
+			result = LANE_SWEPT;
 	}
 }
 
@@ -239,6 +243,19 @@ first_waiting(const struct queue *q)
 	return e;
 }
 
+/* Locked, by the leader. The wire leads to where Redis is no more, and nothing travels on it that
+ * could still arrive. */
+static bool
+left_behind(struct lane *l)
+{
+	if (!wire_is_open(&l->wire) || l->wire.place == target_place(l->target))
+		return false;
+	if (l->inflight.head != NULL)
+		return true; /* what is pending waits for the end of that */
+	wire_close(&l->wire);
+	return false;
+}
+
 /* Locked, by the leader. Sends what is queued, without waiting for anything. */
 static bool
 send_pending(struct lane *l)
@@ -246,8 +263,6 @@ send_pending(struct lane *l)
 	const struct lane_call *fresh = l->pending.head;
 	bool ok;
 
-	if (fresh == NULL)
-		return true;
 	queue_move(&l->inflight, &l->pending);
 	pthread_mutex_unlock(&l->lock);
 	ok = send_from(l, fresh);
@@ -266,7 +281,7 @@ pass_on(struct lane *l)
 		e = first_waiting(&l->inflight);
 		if (e == NULL)
 			e = first_waiting(&l->pending);
-		if (e != NULL || l->pending.head == NULL)
+		if (e != NULL || l->pending.head == NULL || left_behind(l))
 			break;
 		if (!send_pending(l))
 			hang_up(l, l->wire.why);
@@ -329,8 +344,9 @@ lead(struct lane *l, struct lane_call *me)
 		}
 		if (me->done || now >= me->deadline_us)
 			break;
-		fresh = l->pending.head;
-		queue_move(&l->inflight, &l->pending);
+		fresh = left_behind(l) ? NULL : l->pending.head;
+		if (fresh != NULL)
+			queue_move(&l->inflight, &l->pending);
 		until = next_deadline(l, me);
 		l->polling = true;
 		pthread_mutex_unlock(&l->lock);
@@ -369,8 +385,8 @@ follow(struct lane *l, struct lane_call *me)
 			break;
 }
 
-struct lane_call *
-lane_begin(struct lane *l, char *cmd, size_t len, unsigned skip, int64_t deadline_us)
+static struct lane_call *
+entry_new(char *cmd, size_t len, unsigned skip, int64_t deadline_us)
 {
 	struct lane_call *e = calloc(1, sizeof *e);
 
@@ -384,12 +400,39 @@ lane_begin(struct lane *l, char *cmd, size_t len, unsigned skip, int64_t deadlin
 	e->start_us = clock_mono_us();
 	e->deadline_us = deadline_us;
 	clock_cond_init(&e->turn);
+	return e;
+}
+
+static void
+enqueue(struct lane *l, struct lane_call *e)
+{
 	pthread_mutex_lock(&l->lock);
 	queue_push(&l->pending, e);
 	if (l->leading)
 		poke(l);
 	pthread_mutex_unlock(&l->lock);
+}
+
+struct lane_call *
+lane_begin(struct lane *l, char *cmd, size_t len, unsigned skip, int64_t deadline_us)
+{
+	struct lane_call *e = entry_new(cmd, len, skip, deadline_us);
+
+	if (e != NULL)
+		enqueue(l, e);
 	return e;
+}
+
+void
+lane_post(struct lane *l, char *cmd, size_t len, int64_t deadline_us)
+{
+	struct lane_call *e = entry_new(cmd, len, 0, deadline_us);
+
+	if (e == NULL)
+		return;
+	e->posted = e->abandoned = true;
+	enqueue(l, e);
+	lane_push(l);
 }
 
 void
@@ -415,6 +458,8 @@ give_up(struct lane *l, struct lane_call *me, char why[WIRE_WHY_MAX])
 {
 	snprintf(why, WIRE_WHY_MAX, "timeout after %lld ms",
 	    (long long)((me->deadline_us - me->start_us + 999) / 1000));
+	/* or the lead would be passed to nobody, and every later question wait for ever */
+	me->waiting = false;
 	if (queue_remove(&l->pending, me))
 		entry_free(me);
 	else
@@ -478,6 +523,8 @@ lane_free(struct lane **l)
 	if (*l == NULL)
 		return;
 	while ((e = queue_pop(&(*l)->inflight)) != NULL)
+		entry_free(e);
+	while ((e = queue_pop(&(*l)->pending)) != NULL)
 		entry_free(e);
 	wire_close(&(*l)->wire);
 	close((*l)->poke_fd);

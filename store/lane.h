@@ -42,6 +42,10 @@ struct lane_call *lane_begin(
  * who has something else to do before lane_finish(). */
 void lane_push(struct lane *l);
 
+/* Queues and sends cmd for its effect: what is replied nobody wants, and a failure nobody hears
+ * of. Freed here. */
+void lane_post(struct lane *l, char *cmd, size_t len, int64_t deadline_us);
+
 /* Waits. LANE_OK: *reply is the caller's. Else it is NULL, and why tells what happened. */
 enum lane_result lane_finish(
     struct lane *l, struct lane_call *c, redisReply **reply, char why[WIRE_WHY_MAX]);

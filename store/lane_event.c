@@ -21,9 +21,12 @@ struct entry {
 	int64_t start_us, deadline_us;
 	unsigned skip; /* replies that come before its own */
 	unsigned tag;
+	bool posted; /* nobody is told of its failure */
 	lane_event_fn *fn; /* NULL: it has been told, and its reply is for nobody */
 	void *ctx;
 	redisReply *reply;
+	char *cmd; /* while it is held */
+	size_t len;
 };
 
 struct queue {
@@ -42,6 +45,7 @@ struct lane_event {
 	struct event timer;
 	int64_t timer_us; /* when it rings, 0 = it does not */
 	struct queue inflight; /* queued or sent, in order */
+	struct queue held; /* for the place where Redis is now, once nothing travels to the last */
 	struct entry *spare;
 	unsigned nspare;
 };
@@ -171,9 +175,13 @@ hang_up(struct lane_event *l, const char *reason)
 	wire_close(&l->wire);
 	(void)watch(l);
 	while (gone.head != NULL) {
+		bool heard;
+
 		e = queue_pop(&gone);
+		heard = !e->posted;
 		tell(l, e, result, why);
-		result = LANE_SWEPT;
+		if (heard)
+			result = LANE_SWEPT;
 	}
 }
 
@@ -184,23 +192,14 @@ timeout_text(const struct entry *e, char why[WIRE_WHY_MAX])
 	    (long long)((e->deadline_us - e->start_us + 999) / 1000));
 }
 
-static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+/* One that was asked anew has less time than those in front of it. Returns when the next one runs
+ * out, 0: none does. */
+static int64_t
+expire(struct queue *q, int64_t now, int64_t next)
 {
-	struct lane_event *l = arg;
-	int64_t now = clock_mono_us(), next = 0;
 	char why[WIRE_WHY_MAX];
 
-	(void)fd;
-	(void)what;
-	l->timer_us = 0;
-	if (l->inflight.head != NULL && l->inflight.head->deadline_us <= now) {
-		timeout_text(l->inflight.head, why);
-		hang_up(l, why);
-		return;
-	}
-	/* one that was asked anew has less time than those in front of it */
-	for (struct entry *e = l->inflight.head; e != NULL; e = e->next) {
+	for (struct entry *e = q->head; e != NULL; e = e->next) {
 		if (e->fn != NULL && e->deadline_us <= now) {
 			struct entry late = *e;
 
@@ -210,6 +209,24 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		} else if (next == 0 || e->deadline_us < next)
 			next = e->deadline_us;
 	}
+	return next;
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct lane_event *l = arg;
+	int64_t now = clock_mono_us(), next;
+	char why[WIRE_WHY_MAX];
+
+	(void)fd;
+	(void)what;
+	l->timer_us = 0;
+	if (l->inflight.head != NULL && l->inflight.head->deadline_us <= now) {
+		timeout_text(l->inflight.head, why);
+		hang_up(l, why);
+	}
+	next = expire(&l->held, now, expire(&l->inflight, now, 0));
 	if (next != 0)
 		ring_at(l, next, now);
 }
@@ -273,38 +290,123 @@ on_ready(evutil_socket_t fd, short what, void *arg)
 		tell(l, e, LANE_OK, "");
 }
 
-bool
-lane_event_send(struct lane_event *l, char *cmd, size_t len, unsigned skip, int64_t deadline_us,
-    lane_event_fn *fn, void *ctx, unsigned tag, char why[WIRE_WHY_MAX])
+/* The wire leads to where Redis is no more, and something travels on it that may still arrive. */
+static bool
+left_behind(struct lane_event *l)
 {
-	struct entry *e = entry_get(l);
-	bool ok = e != NULL;
+	if (!wire_is_open(&l->wire) || l->wire.place == target_place(l->target))
+		return false;
+	if (l->inflight.head != NULL)
+		return true;
+	wire_close(&l->wire);
+	(void)watch(l);
+	return false;
+}
+
+/* False: it cannot be sent. */
+static bool
+push(struct lane_event *l, struct entry *e, const char *cmd, size_t len, char why[WIRE_WHY_MAX])
+{
+	bool ok = true;
 
 	snprintf(why, WIRE_WHY_MAX, "out of memory");
-	if (ok && !wire_is_open(&l->wire)) {
+	if (!wire_is_open(&l->wire)) {
 		ok = wire_open(&l->wire, l->target, l->options);
 		if (!ok) {
 			memcpy(why, l->wire.why, WIRE_WHY_MAX);
 			wire_close(&l->wire);
 		}
 	}
-	ok = ok && wire_push(&l->wire, cmd, len);
-	redisFreeCommand(cmd);
-	if (!ok) {
-		if (e != NULL)
-			entry_put(l, e);
+	if (!ok || !wire_push(&l->wire, cmd, len))
+		return false;
+	queue_push(&l->inflight, e);
+	return true;
+}
+
+/* Nothing travels to where Redis was: they go to where it is. */
+static void
+release_held(struct lane_event *l)
+{
+	struct queue all = l->held;
+	char why[WIRE_WHY_MAX];
+	struct entry *e;
+
+	if (all.head == NULL || left_behind(l))
+		return;
+	queue_init(&l->held);
+	while ((e = queue_pop(&all)) != NULL) {
+		bool ok = e->fn != NULL && push(l, e, e->cmd, e->len, why);
+
+		redisFreeCommand(e->cmd);
+		if (!ok)
+			tell(l, e, LANE_FAILED, why);
+	}
+}
+
+static bool
+enqueue(struct lane_event *l, struct entry *e, char *cmd, size_t len, char why[WIRE_WHY_MAX])
+{
+	bool ok = true;
+
+	if (left_behind(l)) {
+		e->cmd = cmd;
+		e->len = len;
+		queue_push(&l->held, e);
+	} else {
+		ok = push(l, e, cmd, len, why);
+		redisFreeCommand(cmd);
+	}
+	if (ok)
+		ring_at(l, e->deadline_us, e->start_us);
+	else
+		entry_put(l, e);
+	return ok;
+}
+
+bool
+lane_event_send(struct lane_event *l, char *cmd, size_t len, unsigned skip, int64_t deadline_us,
+    lane_event_fn *fn, void *ctx, unsigned tag, char why[WIRE_WHY_MAX])
+{
+	struct entry *e = entry_get(l);
+
+	if (e == NULL) {
+		redisFreeCommand(cmd);
+		snprintf(why, WIRE_WHY_MAX, "out of memory");
 		return false;
 	}
-	e->start_us = clock_mono_us();
-	e->deadline_us = deadline_us;
-	e->skip = skip;
-	e->fn = fn;
-	e->ctx = ctx;
-	e->tag = tag;
-	e->reply = NULL;
-	queue_push(&l->inflight, e);
-	ring_at(l, deadline_us, e->start_us);
-	return true;
+	*e = (struct entry){.start_us = clock_mono_us(),
+	    .deadline_us = deadline_us,
+	    .skip = skip,
+	    .fn = fn,
+	    .ctx = ctx,
+	    .tag = tag};
+	return enqueue(l, e, cmd, len, why);
+}
+
+static void
+nobody(void *ctx, unsigned tag, enum lane_result result, redisReply *r, const char *why)
+{
+	(void)ctx;
+	(void)tag;
+	(void)result;
+	(void)why;
+	if (r != NULL)
+		freeReplyObject(r);
+}
+
+void
+lane_event_post(struct lane_event *l, char *cmd, size_t len, int64_t deadline_us)
+{
+	struct entry *e = entry_get(l);
+	char why[WIRE_WHY_MAX];
+
+	if (e == NULL) {
+		redisFreeCommand(cmd);
+		return;
+	}
+	*e = (struct entry){
+	    .start_us = clock_mono_us(), .deadline_us = deadline_us, .posted = true, .fn = nobody};
+	(void)enqueue(l, e, cmd, len, why);
 }
 
 void
@@ -312,6 +414,7 @@ lane_event_flush(struct lane_event *l)
 {
 	char why[WIRE_WHY_MAX];
 
+	release_held(l);
 	if (!wire_is_open(&l->wire) || (l->wire.out_len == 0 && l->io_fd == l->wire.fd))
 		return;
 	if (wire_send(&l->wire) && watch(l))
@@ -334,6 +437,7 @@ lane_event_new(struct event_base *base, struct target *t, const struct redis_opt
 	l->options = o;
 	l->io_fd = -1;
 	queue_init(&l->inflight);
+	queue_init(&l->held);
 	wire_init(&l->wire);
 	evtimer_assign(&l->timer, base, on_timer, l);
 	return l;
@@ -351,6 +455,10 @@ lane_event_free(struct lane_event **l)
 	(void)event_del(&(*l)->timer);
 	while ((e = queue_pop(&(*l)->inflight)) != NULL)
 		free(e);
+	while ((e = queue_pop(&(*l)->held)) != NULL) {
+		redisFreeCommand(e->cmd);
+		free(e);
+	}
 	while ((e = (*l)->spare) != NULL) {
 		(*l)->spare = e->next;
 		free(e);

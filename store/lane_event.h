@@ -32,6 +32,9 @@ void lane_event_free(struct lane_event **l);
 bool lane_event_send(struct lane_event *l, char *cmd, size_t len, unsigned skip,
     int64_t deadline_us, lane_event_fn *fn, void *ctx, unsigned tag, char why[WIRE_WHY_MAX]);
 
+/* The same for its effect: what is replied nobody wants, and a failure nobody hears of. */
+void lane_event_post(struct lane_event *l, char *cmd, size_t len, int64_t deadline_us);
+
 /* The turn of the loop is over. */
 void lane_event_flush(struct lane_event *l);
 

@@ -1,22 +1,29 @@
 /*
  * question.c - see question.h.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 
 #include "clock.h"
 #include "question.h"
+#include "scout.h"
 
 /* A key of the wrong type fails each question about it: one line in so long is enough. */
 #define NOTE_EVERY_US (600 * USEC_PER_SEC)
+/* So often a part may be sent elsewhere: nodes that disagree do so for a moment. */
+#define REDIRECTIONS_MAX 5
+/* A slot that is being moved is asked about again after this. */
+#define TRYAGAIN_US (3 * USEC_PER_MSEC)
 
 /* --- what a reply means for all ----------------------------------------------------------- */
 
 static void
-failed(struct desk *d, const char *why)
+failed(struct desk *d, unsigned node, const char *why)
 {
-	if (site_failed(&d->site, why))
+	if (site_failed(&d->site, node, why))
 		keeper_wake(d->keeper);
+	scout_wake(d->scout);
 }
 
 static void
@@ -27,14 +34,16 @@ note(struct desk *d, enum zone_note n, const char *text, const char *why, const 
 }
 
 static enum store_status
-settle(struct desk *d, enum ask_outcome outcome, const char *why)
+settle(struct desk *d, const struct question_part *p)
 {
-	switch (outcome) {
+	const char *why = p->why;
+
+	switch (p->outcome) {
 	case ASK_OK:
-		site_ok(&d->site);
+		site_ok(&d->site, p->node);
 		return STORE_OK;
 	case ASK_STALE:
-		site_ok(&d->site);
+		site_ok(&d->site, p->node);
 		return STORE_STALE;
 	case ASK_WRONGKEY:
 		note(d, ZONE_NOTE_WRONGKEY, "holds something else than weir's at ", why,
@@ -46,7 +55,7 @@ settle(struct desk *d, enum ask_outcome outcome, const char *why)
 	case ASK_BAD:
 		break;
 	}
-	failed(d, why);
+	failed(d, p->node, why);
 	return STORE_DOWN;
 }
 
@@ -71,7 +80,9 @@ begin(struct question *x, struct desk *d, enum question_kind kind, int64_t deadl
 	x->desk = d;
 	x->kind = kind;
 	x->lease = 0;
+	x->leased = x->correspondent = false;
 	x->nparts = 0;
+	x->after = QUESTION_PARTS_MAX + 1;
 	if (zone_breaker_open(d->site.zone))
 		return;
 	x->deadline_us = deadline(d, deadline_us);
@@ -79,6 +90,34 @@ begin(struct question *x, struct desk *d, enum question_kind kind, int64_t deadl
 		return;
 	x->nparts = nparts;
 	memset(x->parts, 0, nparts * sizeof x->parts[0]);
+	for (unsigned i = 0; i < nparts; i++)
+		x->parts[i].state = PART_READY;
+}
+
+/* The slot of a key, for all parts. */
+static void
+aim(struct question *x, const char *word, const char *rest)
+{
+	char key[SITE_KEY_MAX];
+	size_t len = site_key(&x->desk->site, word, rest, key);
+
+	for (unsigned i = 0; i < x->nparts; i++)
+		x->parts[i].slot = slot_of(key, len);
+}
+
+/* Then it is not asked at all: what would be charged elsewhere would be charged here again. */
+static bool
+some_node_is_down(const struct question *x)
+{
+	const struct site *s = &x->desk->site;
+
+	for (unsigned i = 0; site_is_cluster(s) && i < x->nparts; i++) {
+		unsigned node = topology_slot(s->topology, x->parts[i].slot);
+
+		if (node != NODE_NONE && site_open(s, node))
+			return true;
+	}
+	return false;
 }
 
 void
@@ -90,7 +129,14 @@ question_ask(
 	x->answer = out;
 	x->now_us = now_us;
 	begin(x, d, QUESTION_ASK, q->deadline_us, 1);
-	if (x->nparts == 0 || q->peek)
+	if (x->nparts == 0)
+		return;
+	question_split(x);
+	if (some_node_is_down(x)) {
+		x->nparts = 0;
+		return;
+	}
+	if (q->peek)
 		return;
 	x->renewals = keeper_renewals(d->keeper);
 	x->lease = zone_lease_take(d->site.zone, d->site.worker, q);
@@ -104,6 +150,7 @@ question_load(struct question *x, struct desk *d, int64_t deadline_us, const str
 	x->known = known;
 	x->overlay = out;
 	begin(x, d, QUESTION_LOAD, deadline_us, 1);
+	aim(x, "generation", NULL);
 }
 
 /* One command of its own each: others read either the old words or the new. */
@@ -113,6 +160,7 @@ question_publish(struct question *x, struct desk *d, const char *const *pairs, u
 	x->pairs = pairs;
 	x->npairs = n;
 	begin(x, d, QUESTION_PUBLISH, 0, 2);
+	aim(x, "node", d->site.node);
 }
 
 void
@@ -122,6 +170,7 @@ question_neighbours(struct question *x, struct desk *d, bool above, unsigned *na
 	x->nabove = nabove;
 	x->all = all;
 	begin(x, d, QUESTION_NEIGHBOURS, 0, 1);
+	aim(x, "nodes", NULL);
 }
 
 /* --- it goes on --------------------------------------------------------------------------- */
@@ -131,11 +180,14 @@ command(const struct question *x, unsigned part, size_t *len)
 {
 	const struct site *s = &x->desk->site;
 	const struct ask_names *n = &x->desk->names;
+	const struct ask_part *p = &x->parts[part].ask;
 	bool text = x->parts[part].text;
 
 	switch (x->kind) {
 	case QUESTION_ASK:
-		return ask_command(s, n, text, x->request, x->now_us, x->lease, len);
+		if (!p->whole && p->records == 0)
+			return ask_correspondent_command(s, x->request, len);
+		return ask_part_command(s, n, text, x->request, p, x->now_us, x->lease, len);
 	case QUESTION_LOAD:
 		return ask_load_command(s, n, text, x->known, len);
 	case QUESTION_PUBLISH:
@@ -146,35 +198,94 @@ command(const struct question *x, unsigned part, size_t *len)
 	return NULL;
 }
 
+/* ASKING goes in front of a command to a node that is about to have the slot. */
+static char *
+after_asking(char *cmd, size_t *len)
+{
+	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+	char *both = cmd != NULL ? malloc(*len + sizeof asking) : NULL;
+
+	if (both != NULL) {
+		memcpy(both, asking, sizeof asking - 1);
+		memcpy(both + sizeof asking - 1, cmd, *len);
+		*len += sizeof asking - 1;
+	}
+	redisFreeCommand(cmd);
+	return both;
+}
+
+/* Where the part goes; false: nowhere. */
+static bool
+find_node(struct question *x, struct question_part *p)
+{
+	const struct site *s = &x->desk->site;
+
+	if (!p->redirected)
+		p->node = topology_slot(s->topology, p->slot);
+	if (p->node != NODE_NONE)
+		return !site_open(s, p->node);
+	/* One slot that nobody serves is told by the scout. */
+	if (!topology_known(s->topology))
+		failed(x->desk, NODE_NONE, "none of its nodes has told who serves what");
+	return false;
+}
+
 bool
 question_send(struct question *x, struct question_send *out)
 {
+	int64_t now = clock_mono_us();
+
 	for (unsigned i = 0; i < x->nparts; i++) {
 		struct question_part *p = &x->parts[i];
 
-		if (p->state != PART_READY)
+		if (p->state != PART_READY || p->not_before_us > now)
 			continue;
 		memset(out, 0, sizeof *out);
-		out->cmd = command(x, i, &out->len);
-		if (out->cmd == NULL) { /* our memory, not Redis' fault */
+		if (find_node(x, p))
+			out->cmd = command(x, i, &out->len);
+		if (out->cmd != NULL && p->asking)
+			out->cmd = after_asking(out->cmd, &out->len);
+		if (out->cmd == NULL) { /* or our memory: not Redis' fault */
 			p->state = PART_DONE;
+			question_advance(x);
 			continue;
 		}
 		out->part = i;
 		out->node = p->node;
+		out->skip = p->asking;
 		p->state = PART_SENT;
-		p->sent_us = clock_mono_us();
+		p->sent_us = now;
 		return true;
 	}
 	return false;
 }
 
-static enum ask_outcome
-read_reply(struct question *x, const redisReply *r, char why[SITE_WHY_MAX])
+int64_t
+question_pause_us(const struct question *x)
 {
+	int64_t until = 0;
+
+	for (unsigned i = 0; i < x->nparts; i++)
+		if (x->parts[i].state == PART_READY &&
+		    (until == 0 || x->parts[i].not_before_us < until))
+			until = x->parts[i].not_before_us;
+	return until;
+}
+
+static enum ask_outcome
+read_reply(struct question *x, struct question_part *p, const redisReply *r)
+{
+	char *why = p->why;
+	enum ask_outcome outcome;
+
 	switch (x->kind) {
 	case QUESTION_ASK:
-		return ask_answer(r, x->request, x->answer, why);
+		if (!p->ask.whole && p->ask.records == 0)
+			return ask_correspondent(r, x->request,
+			    x->now_us > 0 ? x->now_us : clock_real_us(), &x->correspondent, why);
+		outcome = ask_part_answer(r, x->request, &p->ask, x->answer, why);
+		p->charged = outcome == ASK_OK && x->answer->charged;
+		return outcome;
 	case QUESTION_LOAD:
 		return ask_overlay(r, x->overlay, why);
 	case QUESTION_PUBLISH:
@@ -192,28 +303,75 @@ heard(struct question *x, struct question_part *p)
 	zone_latency_add(x->desk->site.zone, clock_mono_us() - p->sent_us);
 }
 
+/* A Cluster's word on where to ask instead. True: the part is to be sent again; outcome says
+ * what is wrong else, if anything. */
+static bool
+redirected(struct question *x, struct question_part *p, const redisReply *r)
+{
+	struct topology *t = x->desk->site.topology;
+	bool moved = strncmp(r->str, "MOVED ", 6) == 0, ask = strncmp(r->str, "ASK ", 4) == 0;
+	struct redis_place place;
+	char asked[REDIS_HOST_MAX + 1];
+	unsigned slot, node;
+
+	if (strncmp(r->str, "TRYAGAIN", 8) == 0) {
+		p->not_before_us = clock_mono_us() + TRYAGAIN_US;
+		p->redirected = p->asking = false;
+		p->tries = 0;
+		return p->not_before_us < x->deadline_us;
+	}
+	if (!moved && !ask)
+		return false;
+	if (moved)
+		scout_wake(x->desk->scout);
+	target_host(topology_target(t, p->node), asked);
+	if (++p->tries > REDIRECTIONS_MAX ||
+	    !slot_map_redirect(r->str + (moved ? 6 : 4), asked, &slot, &place) || slot != p->slot ||
+	    (node = topology_find(t, &place)) == NODE_NONE)
+		return false;
+	if (moved)
+		topology_moved(t, slot, node);
+	p->node = node;
+	p->redirected = true;
+	p->asking = ask;
+	return true;
+}
+
 void
 question_reply(struct question *x, unsigned part, redisReply *r)
 {
 	struct question_part *p = &x->parts[part];
+	bool again = false;
 
 	heard(x, p);
-	p->outcome = read_reply(x, r, p->why);
-	p->answered = true;
-	freeReplyObject(r);
-	if (p->outcome == ASK_NOSCRIPT && !p->text) {
-		p->text = true;
-		p->answered = false;
-		p->state = PART_READY;
+	if (r->type == REDIS_REPLY_ERROR && site_is_cluster(&x->desk->site))
+		again = redirected(x, p, r);
+	if (!again && r->type == REDIS_REPLY_ERROR && strncmp(r->str, "TRYAGAIN", 8) == 0) {
+		/* out of time, and nobody's fault */
+	} else if (!again) {
+		p->outcome = read_reply(x, p, r);
+		p->answered = true;
+		if (p->outcome == ASK_NOSCRIPT && !p->text) {
+			p->answered = false;
+			p->text = again = true;
+		}
 	}
+	freeReplyObject(r);
+	if (again)
+		p->state = PART_READY;
+	else
+		question_advance(x);
 }
 
 void
 question_lost(struct question *x, unsigned part, bool counts, const char *why)
 {
-	heard(x, &x->parts[part]);
+	struct question_part *p = &x->parts[part];
+
+	heard(x, p);
 	if (counts)
-		failed(x->desk, why);
+		failed(x->desk, p->node, why);
+	question_advance(x);
 }
 
 bool
@@ -227,14 +385,20 @@ question_over(const struct question *x)
 
 /* --- it ends ------------------------------------------------------------------------------ */
 
-/* The part that decides, NULL if one was not answered. */
-static struct question_part *
-verdict(struct question *x)
+/* What the parts say together: OK if all do. */
+static enum store_status
+settle_all(struct question *x)
 {
-	for (unsigned i = 0; i < x->nparts; i++)
-		if (!x->parts[i].answered)
-			return NULL;
-	return x->nparts > 0 ? &x->parts[0] : NULL;
+	enum store_status all = x->nparts > 0 ? STORE_OK : STORE_DOWN;
+
+	for (unsigned i = 0; i < x->nparts; i++) {
+		struct question_part *p = &x->parts[i];
+		enum store_status status = p->answered ? settle(x->desk, p) : STORE_DOWN;
+
+		if (status != STORE_OK && all != STORE_DOWN)
+			all = status;
+	}
+	return all;
 }
 
 /* True when one of its sessions limits has counted the session. */
@@ -261,7 +425,7 @@ end_lease(struct question *x, enum store_status status)
 		return;
 	}
 	/* Redis knows the lease if its answer was lost, or if the keeper just renewed all. */
-	if (status == STORE_DOWN || x->renewals % 2 == 1 ||
+	if (status == STORE_DOWN || x->leased || x->renewals % 2 == 1 ||
 	    keeper_renewals(d->keeper) != x->renewals) {
 		zone_lease_end(z, x->lease, true);
 		keeper_wake(d->keeper);
@@ -270,12 +434,14 @@ end_lease(struct question *x, enum store_status status)
 }
 
 static enum store_status
-end_ask(struct question *x, const struct question_part *p)
+end_ask(struct question *x)
 {
 	struct answer *out = x->answer;
-	enum store_status status = p != NULL ? settle(x->desk, p->outcome, p->why) : STORE_DOWN;
+	enum store_status status = settle_all(x);
 
-	if (status != STORE_OK) {
+	if (status == STORE_OK)
+		question_merge(x);
+	else {
 		char generation[sizeof out->generation];
 
 		/* nothing half read may leave here */
@@ -298,12 +464,12 @@ no_right(const char *why)
 static enum store_status
 end_load(struct question *x, const struct question_part *p)
 {
-	if (p == NULL)
+	if (!p->answered)
 		return STORE_DOWN;
 	if (p->outcome != ASK_OK)
 		overlay_free(x->overlay);
 	if (p->outcome != ASK_BAD || !no_right(p->why))
-		return settle(x->desk, p->outcome, p->why);
+		return settle(x->desk, p);
 	/* No failure for the breaker: questions are answered. But changes there are not seen. */
 	note(x->desk, ZONE_NOTE_LOAD, "does not let the limits be read (", p->why,
 	    "): those in force stay");
@@ -315,7 +481,7 @@ end_load(struct question *x, const struct question_part *p)
 static enum store_status
 end_neighbours(struct question *x, const struct question_part *p)
 {
-	if (p == NULL)
+	if (!p->answered)
 		return STORE_DOWN;
 	if (p->outcome == ASK_OK)
 		return STORE_OK;
@@ -326,17 +492,17 @@ end_neighbours(struct question *x, const struct question_part *p)
 enum store_status
 question_end(struct question *x)
 {
-	const struct question_part *p = verdict(x);
-
+	if (x->nparts == 0)
+		return STORE_DOWN;
 	switch (x->kind) {
 	case QUESTION_ASK:
-		return end_ask(x, p);
+		return end_ask(x);
 	case QUESTION_LOAD:
-		return end_load(x, p);
+		return end_load(x, &x->parts[0]);
 	case QUESTION_PUBLISH:
-		return p != NULL ? STORE_OK : STORE_DOWN;
+		return STORE_OK;
 	case QUESTION_NEIGHBOURS:
-		return end_neighbours(x, p);
+		return end_neighbours(x, &x->parts[0]);
 	}
 	return STORE_DOWN;
 }

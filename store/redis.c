@@ -1,21 +1,44 @@
 /*
  * redis.c - the store in Redis, for threads that wait: drives each question (question.h) over the
- * lane, all parts of it at once.
+ * lanes, one to each node, all parts of it at once.
  */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
 #include "lane.h"
 #include "redis_private.h"
+#include "scout.h"
 
 struct redis_store {
 	struct store store; /* first: a struct store * points here */
 	struct desk desk;
-	struct lane *lane;
+	pthread_mutex_t lock; /* for a new lane */
+	_Atomic(struct lane *) lanes[NODES_MAX]; /* to each node, made when first needed */
 	const struct redis_loop_ops *loop; /* NULL: there is none */
 	struct redis_event *event;
 };
+
+/* NULL: out of memory or descriptors. */
+static struct lane *
+lane_to(struct redis_store *me, unsigned node)
+{
+	struct lane *l = atomic_load_explicit(&me->lanes[node], memory_order_acquire);
+
+	if (l != NULL)
+		return l;
+	pthread_mutex_lock(&me->lock);
+	l = me->lanes[node];
+	if (l == NULL) {
+		l = lane_new(topology_target(me->desk.site.topology, node), &me->desk.site.options);
+		atomic_store_explicit(&me->lanes[node], l, memory_order_release);
+	}
+	pthread_mutex_unlock(&me->lock);
+	return l;
+}
 
 /* --- driving a question ------------------------------------------------------------------- */
 
@@ -35,9 +58,13 @@ send_out(struct redis_store *me, struct question *x, struct travel *t)
 	struct question_send s;
 
 	while (question_send(x, &s)) {
-		struct lane *lane = me->lane;
-		struct lane_call *call = lane_begin(lane, s.cmd, s.len, s.skip, x->deadline_us);
+		struct lane *lane = lane_to(me, s.node);
+		struct lane_call *call = NULL;
 
+		if (lane != NULL)
+			call = lane_begin(lane, s.cmd, s.len, s.skip, x->deadline_us);
+		else
+			redisFreeCommand(s.cmd);
 		if (call == NULL) {
 			question_lost(x, s.part, false, "out of memory");
 			continue;
@@ -66,17 +93,40 @@ take_in(struct question *x, struct travel *t)
 		question_lost(x, part, result == LANE_FAILED, why);
 }
 
+static void
+pause_until(int64_t until_us)
+{
+	struct timespec until = clock_timespec(until_us);
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
+}
+
 static enum store_status
 drive(struct redis_store *me, struct question *x)
 {
 	struct travel t = {.n = 0};
+	struct question_send s;
+	enum store_status status;
 
-	do {
+	while (!question_over(x)) {
 		send_out(me, x, &t);
 		if (t.n > 0)
 			take_in(x, &t);
-	} while (!question_over(x));
-	return question_end(x);
+		else if (!question_over(x))
+			pause_until(question_pause_us(x));
+	}
+	status = question_end(x);
+	while (question_after(x, &s)) {
+		struct lane *lane = lane_to(me, s.node);
+
+		if (lane != NULL)
+			lane_post(
+			    lane, s.cmd, s.len, clock_mono_us() + me->desk.site.options.timeout_us);
+		else
+			redisFreeCommand(s.cmd);
+	}
+	return status;
 }
 
 /* --- the store ---------------------------------------------------------------------------- */
@@ -149,8 +199,14 @@ close_store(struct store *s)
 	if (me->loop != NULL)
 		me->loop->detach(me->event);
 	keeper_free(&me->desk.keeper);
-	lane_free(&me->lane);
+	scout_free(&me->desk.scout);
+	for (unsigned i = 0; i < NODES_MAX; i++) {
+		struct lane *l = me->lanes[i];
+
+		lane_free(&l);
+	}
 	site_clear(&me->desk.site);
+	pthread_mutex_destroy(&me->lock);
 	free(me);
 }
 
@@ -168,11 +224,11 @@ redis_store_open(const struct redis_options *o, struct zone *z, unsigned worker,
 	d = &me->desk;
 	me->store.ops = &ops;
 	ask_names_init(&d->names);
-	if (site_init(&d->site, o, z, worker, node, notice, ctx)) {
-		me->lane = lane_new(d->site.target, &d->site.options);
-		if (me->lane != NULL)
-			d->keeper = keeper_new(&d->site);
-	}
+	pthread_mutex_init(&me->lock, NULL);
+	if (site_init(&d->site, o, z, worker, node, notice, ctx) &&
+	    scout_start(&d->site, &d->scout) &&
+	    (o->kind == REDIS_CLUSTER || lane_to(me, 0) != NULL))
+		d->keeper = keeper_new(&d->site, d->scout);
 	if (d->keeper == NULL) {
 		close_store(&me->store);
 		return NULL;

@@ -7,7 +7,7 @@
 #ifndef WEIR_STORE_SITE_H
 #define WEIR_STORE_SITE_H
 
-#include "target.h"
+#include "topology.h"
 #include "weir/redis.h"
 
 #define SITE_NODE_MAX 64
@@ -19,16 +19,17 @@
 
 struct site {
 	struct redis_options options;
-	struct target *target; /* owned */
+	struct tls *tls; /* owned; NULL: without */
+	struct topology *topology; /* owned */
 	struct zone *zone;
 	unsigned worker;
 	char node[SITE_NODE_MAX + 1]; /* printable, no blank */
-	char name[REDIS_HOST_MAX + 16]; /* "unix:/path" or "host:port"; holds no password */
+	char name[REDIS_TEXT_MAX]; /* "unix:/path", "host:port", ...; holds no password */
 	store_notice *notice;
 	void *ctx;
 };
 
-/* false: out of memory. */
+/* False: out of memory, or TLS cannot be used; then notice has heard why. */
 bool site_init(struct site *s, const struct redis_options *o, struct zone *z, unsigned worker,
     const char *node, store_notice *notice, void *ctx);
 void site_clear(struct site *s);
@@ -38,16 +39,26 @@ size_t site_record_key(
     const struct site *s, enum limit_per kind, const char *key, char out[SITE_KEY_MAX]);
 size_t site_open_key(
     const struct site *s, enum limit_per kind, const char *key, char out[SITE_KEY_MAX]);
-/* PREFIX:WORD and PREFIX:WORD:KEY (key NULL: the former). */
+/* PREFIX:WORD and PREFIX:WORD:KEY (key NULL: the former). In a Cluster redis_prefix() stands for
+ * PREFIX. */
 size_t site_key(const struct site *s, const char *word, const char *key, char out[SITE_KEY_MAX]);
 
 /* NODE:LEASE, as it stands in the sets of open sessions. */
 size_t site_member(const struct site *s, uint64_t lease, char out[SITE_MEMBER_MAX]);
 
-/* Count for the breaker; the call that changes its state also tells the owner. site_failed()
- * is true when the breaker has opened now. */
-bool site_failed(const struct site *s, const char *why);
-void site_ok(const struct site *s);
+/* Count for the breaker of the node (NODE_NONE: of Redis as a whole); the call that changes its
+ * state also tells the owner. site_failed() is true when the breaker has opened now. */
+bool site_failed(const struct site *s, unsigned node, const char *why);
+void site_ok(const struct site *s, unsigned node);
+bool site_open(const struct site *s, unsigned node);
+/* The slots of the node are with others now: says so, if its breaker is open. */
+void site_elsewhere(const struct site *s, unsigned node);
+
+static inline bool
+site_is_cluster(const struct site *s)
+{
+	return s->options.kind == REDIS_CLUSTER;
+}
 
 /* "redis NAME TEXT why", with what is not printable replaced. */
 void site_say(

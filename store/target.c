@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,10 +21,13 @@ struct target {
 	pthread_mutex_t lock;
 	pthread_cond_t found; /* a look-up has ended */
 	unsigned refs; /* the owner, and a look-up under way */
+	const struct tls *tls;
+	_Atomic uint64_t place; /* changes only under the lock */
 	bool name, looking;
 	int64_t looked_us;
 	char host[REDIS_HOST_MAX + 1];
 	char port[8];
+	int number; /* the same; 0: host is a path */
 	unsigned n;
 	struct target_addr addrs[TARGET_ADDRS_MAX];
 };
@@ -62,15 +66,24 @@ resolve(const char *host, const char *port, int flags, struct target_addr out[TA
 	return n;
 }
 
+/* What it looks for is its own: t may be sent elsewhere meanwhile. */
+struct lookup {
+	struct target *t;
+	uint64_t place;
+	char host[REDIS_HOST_MAX + 1];
+	char port[8];
+};
+
 static void *
 lookup_thread(void *arg)
 {
-	struct target *t = arg;
+	struct lookup *l = arg;
+	struct target *t = l->t;
 	struct target_addr found[TARGET_ADDRS_MAX];
-	unsigned n = resolve(t->host, t->port, AI_ADDRCONFIG, found);
+	unsigned n = resolve(l->host, l->port, AI_ADDRCONFIG, found);
 
 	pthread_mutex_lock(&t->lock);
-	if (n > 0) { /* else the old addresses are better than none */
+	if (n > 0 && t->place == l->place) { /* else the old addresses are better than none */
 		memcpy(t->addrs, found, n * sizeof found[0]);
 		t->n = n;
 	}
@@ -78,26 +91,41 @@ lookup_thread(void *arg)
 	pthread_cond_broadcast(&t->found);
 	pthread_mutex_unlock(&t->lock);
 	target_unref(t);
+	free(l);
 	return NULL;
+}
+
+/* Locked. */
+static void
+look_up(struct target *t)
+{
+	struct lookup *l = malloc(sizeof *l);
+	pthread_t thread;
+
+	t->looked_us = clock_mono_us();
+	if (l == NULL)
+		return;
+	l->t = t;
+	l->place = t->place;
+	memcpy(l->host, t->host, sizeof l->host);
+	memcpy(l->port, t->port, sizeof l->port);
+	if (!thread_start(&thread, lookup_thread, l)) {
+		free(l);
+		return;
+	}
+	/* it waits for the lock before it can drop its reference */
+	t->looking = true;
+	t->refs++;
+	pthread_detach(thread);
 }
 
 void
 target_refresh(struct target *t)
 {
-	int64_t now = clock_mono_us();
-	pthread_t thread;
-
 	pthread_mutex_lock(&t->lock);
 	if (t->name && !t->looking &&
-	    (t->looked_us == 0 || now - t->looked_us >= LOOKUP_EVERY_US)) {
-		t->looked_us = now;
-		if (thread_start(&thread, lookup_thread, t)) {
-			/* it waits for the lock before it can drop its reference */
-			t->looking = true;
-			t->refs++;
-			pthread_detach(thread);
-		}
-	}
+	    (t->looked_us == 0 || clock_mono_us() - t->looked_us >= LOOKUP_EVERY_US))
+		look_up(t);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -127,8 +155,28 @@ target_path(struct target *t, const char *path)
 	t->n = 1;
 }
 
+/* Locked, or nobody else's yet. */
+static void
+go_to(struct target *t, const char *host, int port)
+{
+	snprintf(t->host, sizeof t->host, "%s", host);
+	snprintf(t->port, sizeof t->port, "%u", (unsigned)port & 0xffff);
+	t->number = port;
+	t->n = 0;
+	t->name = false;
+	t->looked_us = 0;
+	if (*host == '\0')
+		return;
+	if (port == 0) {
+		target_path(t, host);
+		return;
+	}
+	t->n = resolve(t->host, t->port, AI_NUMERICHOST, t->addrs);
+	t->name = t->n == 0;
+}
+
 struct target *
-target_new(const struct redis_options *o, int64_t wait_us)
+target_new(const char *host, int port, const struct tls *tls, int64_t wait_us)
 {
 	struct target *t = calloc(1, sizeof *t);
 
@@ -137,14 +185,8 @@ target_new(const struct redis_options *o, int64_t wait_us)
 	pthread_mutex_init(&t->lock, NULL);
 	clock_cond_init(&t->found);
 	t->refs = 1;
-	snprintf(t->host, sizeof t->host, "%s", o->host);
-	snprintf(t->port, sizeof t->port, "%u", (unsigned)o->port & 0xffff);
-	if (o->port == 0) {
-		target_path(t, o->host);
-		return t;
-	}
-	t->n = resolve(t->host, t->port, AI_NUMERICHOST, t->addrs);
-	t->name = t->n == 0;
+	t->tls = tls;
+	go_to(t, host, port);
 	if (t->name) {
 		target_refresh(t);
 		target_wait(t, wait_us);
@@ -152,14 +194,72 @@ target_new(const struct redis_options *o, int64_t wait_us)
 	return t;
 }
 
+void
+target_set(struct target *t, const char *host, int port)
+{
+	pthread_mutex_lock(&t->lock);
+	t->place++;
+	go_to(t, host, port);
+	if (t->name)
+		look_up(t);
+	pthread_mutex_unlock(&t->lock);
+}
+
+uint64_t
+target_place(const struct target *t)
+{
+	return atomic_load_explicit(&t->place, memory_order_relaxed);
+}
+
+bool
+target_is(struct target *t, const char *host, int port)
+{
+	bool same;
+
+	pthread_mutex_lock(&t->lock);
+	same = t->number == port && strcmp(t->host, host) == 0;
+	pthread_mutex_unlock(&t->lock);
+	return same;
+}
+
+void
+target_text(struct target *t, char out[REDIS_PLACE_TEXT_MAX])
+{
+	pthread_mutex_lock(&t->lock);
+	redis_place_text(t->host, t->number, out);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void
+target_host(struct target *t, char out[REDIS_HOST_MAX + 1])
+{
+	pthread_mutex_lock(&t->lock);
+	memcpy(out, t->host, sizeof t->host);
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool
+target_tls(struct target *t, struct tls_wire **out)
+{
+	char host[REDIS_HOST_MAX + 1];
+
+	pthread_mutex_lock(&t->lock);
+	memcpy(host, t->host, sizeof host);
+	pthread_mutex_unlock(&t->lock);
+	*out = t->tls != NULL ? tls_wire_new(t->tls, host) : NULL;
+	return *out != NULL;
+}
+
 unsigned
-target_addrs(struct target *t, struct target_addr out[TARGET_ADDRS_MAX])
+target_addrs(struct target *t, struct target_addr out[TARGET_ADDRS_MAX], uint64_t *place)
 {
 	unsigned n;
 
 	pthread_mutex_lock(&t->lock);
 	n = t->n;
 	memcpy(out, t->addrs, n * sizeof out[0]);
+	if (place != NULL)
+		*place = t->place;
 	pthread_mutex_unlock(&t->lock);
 	return n;
 }

@@ -21,14 +21,26 @@
 
 static pthread_once_t flat_once = PTHREAD_ONCE_INIT;
 static redisReplyObjectFunctions flat_fn;
-static void *(*any_array)(const redisReadTask *, int);
+#if HIREDIS_MAJOR >= 1
+typedef size_t element_count;
+#else
+typedef int element_count;
+#endif
+static void *(*any_array)(const redisReadTask *, element_count);
 
 /* "*1000000000" would make hiredis allocate, and later walk, so many pointers. */
 static void *
-flat_array(const redisReadTask *task, int elements)
+flat_array(const redisReadTask *task, element_count elements)
 {
-	if (task->parent != NULL || elements > WIRE_ELEMENTS_MAX)
+	struct wire *w = task->privdata;
+
+	if (task->parent != NULL && !(w->nested && task->parent->parent == NULL))
 		return NULL;
+	if (task->parent == NULL)
+		w->elements = 0;
+	if ((size_t)elements > WIRE_ELEMENTS_MAX - w->elements)
+		return NULL;
+	w->elements += (size_t)elements;
 	return any_array(task, elements);
 }
 
@@ -76,6 +88,7 @@ wire_close(struct wire *w)
 	if (w->fd >= 0)
 		close(w->fd);
 	w->fd = -1;
+	tls_wire_free(&w->tls);
 	if (w->reader != NULL)
 		redisReaderFree(w->reader);
 	w->reader = NULL;
@@ -165,14 +178,18 @@ wire_open(struct wire *w, struct target *t, const struct redis_options *o)
 {
 	wire_close(w);
 	w->addr = w->greet_done = w->ngreet = 0;
-	w->naddrs = target_addrs(t, w->addrs);
+	w->naddrs = target_addrs(t, w->addrs, &w->place);
 	if (w->naddrs == 0)
 		return broken(w, "connect", o->port != 0 ? "host name not resolved" : "bad path");
 	pthread_once(&flat_once, flat_init);
 	if (any_array != NULL)
 		w->reader = redisReaderCreateWithFunctions(&flat_fn);
+	if (w->reader != NULL)
+		w->reader->privdata = w;
 	if (w->reader == NULL || !greetings(w, o))
 		return broken(w, "", "out of memory");
+	if (o->tls.on && !target_tls(t, &w->tls))
+		return broken(w, "", "TLS cannot be used");
 	return connect_next(w);
 }
 
@@ -198,7 +215,15 @@ wire_push(struct wire *w, const char *cmd, size_t len)
 short
 wire_events(const struct wire *w)
 {
-	return (short)(w->connecting ? POLLOUT : w->out_len > 0 ? POLLIN | POLLOUT : POLLIN);
+	const char *bytes;
+	bool out = w->out_len > 0;
+
+	if (w->connecting)
+		return POLLOUT;
+	/* what is plain has to wait for the end of the handshake */
+	if (w->tls != NULL)
+		out = tls_wire_pending(w->tls, &bytes) > 0 || (out && tls_wire_ready(w->tls));
+	return (short)(out ? POLLIN | POLLOUT : POLLIN);
 }
 
 /* False when no address is left. */
@@ -223,18 +248,14 @@ connect_end(struct wire *w)
 	return broken_errno(w, "connect", error);
 }
 
-bool
-wire_send(struct wire *w)
+/* How much of it went without waiting; -1: broken. */
+static ssize_t
+send_some(struct wire *w, const char *bytes, size_t len)
 {
 	size_t sent = 0;
 
-	if (w->connecting && !connect_end(w))
-		return false;
-	if (w->connecting)
-		return true;
-	while (sent < w->out_len) {
-		ssize_t n =
-		    send(w->fd, w->out + sent, w->out_len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (sent < len) {
+		ssize_t n = send(w->fd, bytes + sent, len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n > 0)
 			sent += (size_t)n;
@@ -242,12 +263,81 @@ wire_send(struct wire *w)
 			continue;
 		else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			break;
-		else
-			return broken_errno(w, "send", n < 0 ? errno : EPIPE);
+		else {
+			broken_errno(w, "send", n < 0 ? errno : EPIPE);
+			return -1;
+		}
 	}
-	memmove(w->out, w->out + sent, w->out_len - sent);
-	w->out_len -= sent;
+	return (ssize_t)sent;
+}
+
+static bool
+send_tls(struct wire *w)
+{
+	const char *bytes;
+	ssize_t sent;
+	size_t len;
+
+	if (!tls_wire_shake(w->tls, w->why, sizeof w->why))
+		return false;
+	if (tls_wire_ready(w->tls) && w->out_len > 0) {
+		if (!tls_wire_push(w->tls, w->out, w->out_len))
+			return broken(w, "", "TLS failed");
+		w->out_len = 0;
+	}
+	len = tls_wire_pending(w->tls, &bytes);
+	sent = len > 0 ? send_some(w, bytes, len) : 0;
+	if (sent > 0)
+		tls_wire_sent(w->tls, (size_t)sent);
+	return sent >= 0;
+}
+
+bool
+wire_send(struct wire *w)
+{
+	ssize_t sent;
+
+	if (w->connecting && !connect_end(w))
+		return false;
+	if (w->connecting)
+		return true;
+	if (w->tls != NULL)
+		return send_tls(w);
+	sent = send_some(w, w->out, w->out_len);
+	if (sent < 0)
+		return false;
+	memmove(w->out, w->out + sent, w->out_len - (size_t)sent);
+	w->out_len -= (size_t)sent;
 	return true;
+}
+
+/* Plain text goes to the parser. */
+static bool
+parse(struct wire *w, const char *bytes, size_t len)
+{
+	if (w->reader->err != 0 || redisReaderFeed(w->reader, bytes, len) != REDIS_OK)
+		return broken(w, "", "protocol error");
+	if (w->reader->len - w->reader->pos > WIRE_BYTES_MAX)
+		return broken(w, "", "reply too long");
+	return true;
+}
+
+static bool
+parse_tls(struct wire *w, const char *bytes, size_t len)
+{
+	char plain[16384];
+	int n;
+
+	if (!tls_wire_feed(w->tls, bytes, len))
+		return broken(w, "", "out of memory");
+	if (!tls_wire_shake(w->tls, w->why, sizeof w->why))
+		return false;
+	if (!tls_wire_ready(w->tls))
+		return true;
+	while ((n = tls_wire_take(w->tls, plain, sizeof plain, w->why, sizeof w->why)) > 0)
+		if (!parse(w, plain, (size_t)n))
+			return false;
+	return n == 0;
 }
 
 bool
@@ -260,11 +350,8 @@ wire_receive(struct wire *w)
 
 		if (n > 0) {
 			got += (size_t)n;
-			if (w->reader->err != 0 ||
-			    redisReaderFeed(w->reader, buf, (size_t)n) != REDIS_OK)
-				return broken(w, "", "protocol error");
-			if (w->reader->len - w->reader->pos > WIRE_BYTES_MAX)
-				return broken(w, "", "reply too long");
+			if (!(w->tls != NULL ? parse_tls : parse)(w, buf, (size_t)n))
+				return false;
 			if ((size_t)n < sizeof buf)
 				break;
 		} else if (n == 0)

@@ -4,9 +4,9 @@
  * in front of everything and their replies are taken care of here, so connecting costs no round
  * trip of its own.
  *
- * Whatever the peer sends: one reply may be a value or a flat array of at most
- * WIRE_ELEMENTS_MAX values, and a reply not taken yet at most WIRE_BYTES_MAX long. Anything
- * else breaks the connection, not the program.
+ * Whatever the peer sends: one reply may be a value or a flat array (nested: or one with flat
+ * arrays in it) of at most WIRE_ELEMENTS_MAX values in all, and a reply not taken yet at most
+ * WIRE_BYTES_MAX long. Anything else breaks the connection, not the program.
  *
  * Belongs to one thread at a time. After a function has said false (or -1), why holds the
  * reason and only wire_close() and wire_open() make sense.
@@ -20,6 +20,7 @@
 #include <stddef.h>
 
 #include "target.h"
+#include "tls.h"
 
 #define WIRE_ELEMENTS_MAX \
 	(2 * (OVERLAY_LIMITS_MAX + OVERRIDES_MAX + LISTED_MAX + OVERLAY_DRAIN_MAX) + 64)
@@ -29,6 +30,10 @@
 struct wire {
 	int fd; /* -1: closed */
 	bool connecting;
+	bool nested; /* set after wire_init(): what SCAN answers is wanted */
+	size_t elements; /* of the reply that is being read */
+	uint64_t place; /* target_place() when it was opened */
+	struct tls_wire *tls; /* NULL: without */
 	unsigned addr, naddrs; /* addrs[addr] is in use; the rest are tried in turn */
 	struct target_addr addrs[TARGET_ADDRS_MAX];
 	redisReader *reader;

@@ -117,7 +117,8 @@ struct zone {
 	unsigned workers;
 	struct siphash_key secret;
 	_Atomic int64_t drain_until_us[ZONE_DRAINS];
-	_Alignas(64) _Atomic int64_t breaker; /* see zone_breaker.c */
+	_Alignas(64) _Atomic int64_t breakers[ZONE_BREAKERS]; /* see zone_breaker.c */
+	_Atomic uint64_t breaker_of[ZONE_BREAKERS]; /* a hash of the node's name, 0 = free */
 	_Alignas(64) _Atomic int64_t stats[ZONE_COUNTERS];
 	_Atomic int64_t noted_us[ZONE_NOTES]; /* when last, 0 = never */
 	_Atomic int64_t latencies[ZONE_LATENCIES], latency_us;

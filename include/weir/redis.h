@@ -24,9 +24,37 @@
  * whose last session has ended is removed at once. */
 #define OPEN_LIFE_US (86400 * USEC_PER_SEC)
 
+enum redis_kind {
+	REDIS_ALONE, /* host and port */
+	REDIS_SENTINEL, /* places are sentinels: they know where `master` is */
+	REDIS_CLUSTER /* places are nodes of a Redis Cluster; the others are learnt from them */
+};
+
+#define REDIS_PLACES_MAX 16
+#define REDIS_MASTER_MAX 64
+#define REDIS_PATH_MAX 511
+
+struct redis_place {
+	char host[REDIS_HOST_MAX + 1];
+	int port; /* 0: host is the path of a unix socket */
+};
+
+struct redis_tls {
+	bool on;
+	char ca[REDIS_PATH_MAX + 1]; /* "": those that the system trusts */
+	char cert[REDIS_PATH_MAX + 1], key[REDIS_PATH_MAX + 1]; /* "": without */
+	char server_name[REDIS_HOST_MAX + 1]; /* "": what stands in host */
+};
+
 struct redis_options {
+	enum redis_kind kind;
 	char host[REDIS_HOST_MAX + 1]; /* host name or address, or the path of a unix socket */
 	int port; /* 0: host is a path */
+	unsigned nplaces; /* of a sentinel or cluster, at least 1 */
+	struct redis_place places[REDIS_PLACES_MAX];
+	char master[REDIS_MASTER_MAX + 1]; /* as the sentinels call it */
+	char sentinel_user[REDIS_SECRET_MAX + 1], sentinel_password[REDIS_SECRET_MAX + 1];
+	struct redis_tls tls; /* with sentinels and nodes, too */
 	int db;
 	char user[REDIS_SECRET_MAX + 1]; /* "" : only a password */
 	char password[REDIS_SECRET_MAX + 1];
@@ -38,10 +66,29 @@ struct redis_options {
 #define ADVISE_MEMORY 1u /* its bound, and what it forgets */
 #define ADVISE_SAVING 2u /* it keeps what was learnt in weeks */
 
-/* "redis://[user:password@]host[:port][/db]" or "unix:/path[?db=N]"; other fields untouched
+/* "redis://[user:password@]host[:port][/db]", "unix:/path[?db=N]", "rediss://..." (TLS),
+ * "redis-cluster://[user:password@]host[:port][,host[:port]...]",
+ * "redis-sentinel://[user:password@]host[:port][,...]/master[/db]"; other fields untouched
  * (start from redis_options_defaults()). err never repeats a password. */
 void redis_options_defaults(struct redis_options *o);
 bool redis_options_url(struct redis_options *o, const char *url, char *err, size_t errlen);
+/* "host[:port]" or "[v6]:port", nothing else. */
+bool redis_options_place(
+    struct redis_place *p, const char *text, int port, char *err, size_t errlen);
+#define REDIS_PORT 6379
+#define REDIS_SENTINEL_PORT 26379
+/* Whether these options can be used at all by this program, on this host (TLS and its files). */
+bool redis_options_check(const struct redis_options *o, char *err, size_t errlen);
+/* What stands before ":NAME" in a key: PREFIX, or in a Cluster {PREFIX} for the keys that one
+ * script has to reach at once (generation, history, format, limits, overrides, lists, drain). */
+const char *redis_prefix(
+    const struct redis_options *o, const char *name, char out[REDIS_PREFIX_MAX + 3]);
+/* "host:port", "[v6]:port" or "unix:/path". */
+#define REDIS_PLACE_TEXT_MAX (REDIS_HOST_MAX + 16)
+char *redis_place_text(const char *host, int port, char out[REDIS_PLACE_TEXT_MAX]);
+/* What is configured, for people: no password in it. */
+#define REDIS_TEXT_MAX (2 * REDIS_PLACE_TEXT_MAX + REDIS_MASTER_MAX)
+char *redis_options_text(const struct redis_options *o, char out[REDIS_TEXT_MAX]);
 
 /* node: this weir-milter's name among those that share the Redis, for lease members; copied.
  * Does not connect. Starts one thread. NULL: out of memory or no thread. */

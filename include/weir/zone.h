@@ -143,12 +143,45 @@ int64_t zone_drain_until(struct zone *z);
 /* Open after this many failures in a row, over all workers. */
 #define BREAKER_FAILURES 3
 
-bool zone_breaker_open(struct zone *z);
+/* Breaker 0 is that of Redis as a whole; in a Cluster each node has one besides. */
+#define ZONE_BREAKERS 65
+/* The breaker of the node of that name, the same in all processes. */
+unsigned zone_breaker_of(struct zone *z, const char *name);
+
+bool zone_breaker_open_at(struct zone *z, unsigned breaker);
 /* Both return true for the one caller whose report changed the state, and who logs it. */
-bool zone_breaker_failed(struct zone *z, int64_t now_us);
-bool zone_breaker_ok(struct zone *z);
+bool zone_breaker_failed_at(struct zone *z, unsigned breaker, int64_t now_us);
+bool zone_breaker_ok_at(struct zone *z, unsigned breaker);
+/* It is open, and stays so, but what it was about is elsewhere now: true for the one caller who
+ * says so. */
+bool zone_breaker_elsewhere(struct zone *z, unsigned breaker);
 /* When it opened, microseconds since 1970. */
-int64_t zone_breaker_since(struct zone *z);
+int64_t zone_breaker_since_at(struct zone *z, unsigned breaker);
+
+/* The same of breaker 0. */
+static inline bool
+zone_breaker_open(struct zone *z)
+{
+	return zone_breaker_open_at(z, 0);
+}
+
+static inline bool
+zone_breaker_failed(struct zone *z, int64_t now_us)
+{
+	return zone_breaker_failed_at(z, 0, now_us);
+}
+
+static inline bool
+zone_breaker_ok(struct zone *z)
+{
+	return zone_breaker_ok_at(z, 0);
+}
+
+static inline int64_t
+zone_breaker_since(struct zone *z)
+{
+	return zone_breaker_since_at(z, 0);
+}
 
 /* --- the host's load ----------------------------------------------------------------------- */
 
@@ -200,6 +233,7 @@ enum zone_note {
 	ZONE_NOTE_LOAD, /* the limits in Redis cannot be read */
 	ZONE_NOTE_NEIGHBOURS, /* nor what other weir-milters say of their load */
 	ZONE_NOTE_ADVICE, /* when Redis' settings were looked at */
+	ZONE_NOTE_SLOTS, /* a part of the Cluster is served by nobody */
 	ZONE_NOTES
 };
 

@@ -7,38 +7,40 @@
 --       then, if asked    the greylist triplet, PREFIX:grey:GREYKEY
 --                         the sender as a correspondent, PREFIX:wrote:{MAILBOX}
 --                         the mailbox that a local user writes to, the same
--- ARGV  1                 the generation that the request was planned with
---       2                 lease member, "" = do not add one
---       3                 undo: the limit that refused, "" = none
---       4 .. 7            numbers, packed as Redis' struct.unpack reads them ("<d" each): the head,
---                         the records' lives, the question about the pool and that about the
---                         greylist, "" = none
---       then H times 2    a limit's name, and the numbers of its hit
--- head  now in microseconds; 0 = Redis' own clock
---       a lease's life in microseconds
---       record that keeps the totals (1..R); 0 = it is elsewhere
---       R, H; 1 = only look: whatever the generation, nothing is written
---       1 = the MTA refused a recipient: that is counted, not ok or refused
---       1 = there is a question about the pool; the answer of another part is: 2 = known,
---       3 = a stranger
---       1 = there is a question about the greylist
---       a local user writes: remember the mailbox so long (us), 0 = nobody
---       what the other parts say: 0 = nothing yet, 1 = refused, 2 = held back by greylisting;
---       3, 4, 5 = undo: this part was charged, and the whole is refused, refused by a rate or
---       quota, held back
---       1 = this is a part of a request whose other records are elsewhere, as the generation is
--- lives of the R records in milliseconds; a pool's is longer as it needs be
--- hit   record (1..R); index in KEYS of the set of leases, 0 = bucket or quota; 1 = enforced, 0 =
---       action=log; cost; rate (sessions: max, quota: its figure); period in microseconds; burst,
---       0 = quota; refused attempts fill it to so much in all, 0 = they are not charged; 0 =
---       charge, 1 = only probe, 2 = note: charged whatever the rest, to so much in all, and
---       refuses nothing; 0 = for everybody, 1 = strangers, 2 = known
--- pool  its record; 0 = look, 1 = a message, 2 = the MTA refused a recipient; it hit a trap: block
---       so long (us); a pass makes known so long (us); the rule of trust: messages, over, keep (see
---       include/weir/trust.h); 1 = only a known one is wanted: of another nothing is charged or kept
--- greylist  the pool's record; delay, window, keep in microseconds; 1 = who is held back is not
---       (mode observe), so all is charged; embargo: so many new triplets (0 = any) in so long (us);
---       1 = ask for a correspondent, 2 = another part says that he is one
+-- ARGV  1                 the generation that the request was planned with; " ": it is not in KEYS,
+--                         and this is a part of a request whose other records are elsewhere
+--       2                 now in microseconds; 0 = Redis' own clock
+--       3, 4              lease member ("" = do not add one), its life in microseconds
+--       5                 record that keeps the totals (1..R); 0 = it is elsewhere
+--       6, 7, 8           R, H; 1 = only look: whatever the generation, nothing is written
+--       9                 1 = the MTA refused a recipient: that is counted, not ok or refused
+--       10                1 = there is a question about the pool; 4 = the same, and what it earns is
+--                         told when all parts have answered; else what another part says of it:
+--                         2 = known, 3 = a stranger
+--       11                1 = there is a question about the greylist
+--       12                a local user writes: remember the mailbox so long (us), 0 = nobody
+--       13                what the other parts say: 0 = nothing yet, 1 = refused, 2 = held back by
+--                         greylisting; afterwards: 3, 4, 5, 9 = undo: this part was charged, and
+--                         the whole is refused, refused by a rate or quota, held back, both;
+--                         6, 7, 8 = for what the pool earns: all was charged, refused, refused by
+--                         a rate or quota
+--       14                undo: the limit that refused, "" = none
+--       then R            record's life in milliseconds; a pool's is longer as it needs be
+--       then H times 11   record (1..R); index in KEYS of the set of leases, 0 = bucket or
+--                         quota; limit's name; 1 = enforced, 0 = action=log; cost;
+--                         rate (sessions: max, quota: its figure); period in microseconds;
+--                         burst, 0 = quota; refused attempts fill it to so much in all, 0 =
+--                         they are not charged; 0 = charge, 1 = only probe, 2 = note: charged
+--                         whatever the rest, to so much in all, and refuses nothing;
+--                         0 = for everybody, 1 = strangers, 2 = known
+--       then 8, pool      its record; 0 = look, 1 = a message, 2 = the MTA refused a recipient;
+--                         it hit a trap: block so long (us); a pass makes known so long (us);
+--                         the rule of trust: messages, over, keep (see include/weir/trust.h);
+--                         1 = only a known one is wanted: of another nothing is charged or kept
+--       then 8, greylist  the pool's record; delay, window, keep in microseconds; 1 = who is
+--                         held back is not (mode observe), so all is charged; embargo: so many
+--                         new triplets (0 = any) in so long (us); 1 = ask for a correspondent,
+--                         2 = another part says that he is one
 -- Returns {1, generation}: another generation is in force; nothing was written.
 --         {0, now, charged, grey, grey_wait, known, blocked,
 --             used of hit 1, wait of hit 1, ... used and wait of hit H}
@@ -54,13 +56,9 @@
 -- bad time earned", blocked (until), triplets = "level time" of the embargo, held (how often it
 -- was held back) and waited (microseconds from the first try to the pass).
 -- Whatever is not of that form counts as empty. Nothing is written before all has been read.
---
--- All that happens here, Redis does for everybody else's question later. So what most questions
--- do not need is not made before it is needed, tables are made in the size that they get, and
--- figures are written out in one go.
 
-local floor, match, format, numbers = math.floor, string.match, string.format, struct.unpack
-local call, pcall, max, min = redis.call, redis.pcall, math.max, math.min
+local floor, match, format = math.floor, string.match, string.format
+local call, pcall = redis.call, redis.pcall
 local NEW, EARLY, PASSED, KNOWN, EMBARGO, CORRESPONDENT = 1, 2, 3, 4, 5, 6
 local CHARGE, PROBE, NOTE = 0, 1, 2
 local STRANGERS, FOR_KNOWN = 1, 2
@@ -75,31 +73,23 @@ local OPEN_LIFE = '86400000'
 -- what nobody but a hand can have written is answered as this much
 local EXACT, QUOTA_MOST = 9007199254740992, 8796093022208
 
-local now, lease_us, total, nrecords, nhits, peek, rejected, pool_asked, grey_asked, wrote_us,
-	elsewhere, part = numbers('<dddddddddddd', ARGV[4])
-peek, rejected, part = peek == 1, rejected == 1, part == 1
-local member, undo = ARGV[2], elsewhere >= 3
-
+local peek, part = ARGV[8] == '1', ARGV[1] == ' '
 if not part then
 	local generation = pcall('GET', KEYS[1])
-	if generation ~= ARGV[1] or generation == '' then
-		generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
-		generation = string.sub(generation, 1, 24)
-		if generation ~= ARGV[1] and not peek then
-			return {1, generation}
-		end
+	generation = type(generation) == 'string' and match(generation, '^[!-~]+') or '0'
+	generation = string.sub(generation, 1, 24)
+	if generation ~= ARGV[1] and not peek then
+		return {1, generation}
 	end
 end
 
--- %.0f everywhere: Lua's own conversion rounds to 14 digits
-local stamp
+local now = tonumber(ARGV[2])
 if now <= 0 then
 	local t = call('TIME')
 	now = t[1] * 1000000 + t[2]
-	stamp = t[1] .. string.rep('0', 6 - #t[2]) .. t[2]
-else
-	stamp = format('%.0f', now)
 end
+-- %.0f everywhere: Lua's own conversion rounds to 14 digits
+local stamp = format('%.0f', now)
 
 local function failed(reply)
 	return type(reply) == 'table' and reply.err
@@ -110,11 +100,6 @@ local function refuse(key, reply)
 		return redis.error_reply('WRONGKEY ' .. key)
 	end
 	return reply
-end
-
-local function put(record, field, value)
-	local n = record.sets
-	record.set[n + 1], record.set[n + 2], record.sets = field, value, n + 2
 end
 
 local function number(text)
@@ -140,61 +125,58 @@ local function drained(text, rate, period)
 	return gone >= level and 0 or level - gone
 end
 
--- policy/quota.c; made for who has one
-local quota_read, quota_used, quota_wait, quota_add, quota_text
-local function quotas()
-	quota_read = function(text, window)
-		local q, repair = {}, false
-		if text and #text <= 2048 and match(text, '^[%d ]+$') then
-			for t, c in string.gmatch(text, '(%d+) (%d+)') do
-				local long = #t > 16 or #c > 13
-				t, c = tonumber(t), tonumber(c)
-				if not long and now - t < window and #q < QUOTA_CHUNKS then
-					if t > now then
-						t, repair = now, true
-					end
-					q[#q + 1] = {t, c}
+-- policy/quota.c
+local function quota_read(text, window)
+	local q, repair = {}, false
+	if text and #text <= 2048 and match(text, '^[%d ]+$') then
+		for t, c in string.gmatch(text, '(%d+) (%d+)') do
+			local long = #t > 16 or #c > 13
+			t, c = tonumber(t), tonumber(c)
+			if not long and now - t < window and #q < QUOTA_CHUNKS then
+				if t > now then
+					t, repair = now, true
 				end
+				q[#q + 1] = {t, c}
 			end
 		end
-		return q, repair
 	end
+	return q, repair
+end
 
-	quota_used = function(q)
-		local used = 0
-		for i = 1, #q do
-			used = used + q[i][2]
-		end
-		return used
+local function quota_used(q)
+	local used = 0
+	for i = 1, #q do
+		used = used + q[i][2]
 	end
+	return used
+end
 
-	quota_wait = function(q, excess, window)
-		for i = 1, #q do
-			excess = excess - q[i][2]
-			if excess <= 0 then
-				return q[i][1] + window - now
-			end
-		end
-		return window
-	end
-
-	quota_add = function(q, count, quota)
-		local most = quota >= QUOTA_PARTS and floor(quota / QUOTA_PARTS) or 1
-		local last = q[#q]
-		if last and (last[2] + count <= most or #q == QUOTA_CHUNKS) then
-			last[2] = last[2] + count
-		else
-			q[#q + 1] = {now, count}
+local function quota_wait(q, excess, window)
+	for i = 1, #q do
+		excess = excess - q[i][2]
+		if excess <= 0 then
+			return q[i][1] + window - now
 		end
 	end
+	return window
+end
 
-	quota_text = function(q)
-		local t = {}
-		for i = 1, #q do
-			t[i] = format('%.0f %.0f', q[i][1], q[i][2])
-		end
-		return table.concat(t, ' ')
+local function quota_add(q, count, quota)
+	local most = quota >= QUOTA_PARTS and floor(quota / QUOTA_PARTS) or 1
+	local last = q[#q]
+	if last and (last[2] + count <= most or #q == QUOTA_CHUNKS) then
+		last[2] = last[2] + count
+	else
+		q[#q + 1] = {now, count}
 	end
+end
+
+local function quota_text(q)
+	local t = {}
+	for i = 1, #q do
+		t[i] = format('%.0f %.0f', q[i][1], q[i][2])
+	end
+	return table.concat(t, ' ')
 end
 
 -- policy/trust.c
@@ -212,11 +194,11 @@ end
 
 local function trust_read(text, messages, keep)
 	local c, g, b, t, e = match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
-	if not c or #c > 16 or #g > 16 or #b > 16 or #t > 16 or #e > 16 then
+	if not c or math.max(#c, #g, #b, #t, #e) > 16 then
 		return {credit = 0, good = 0, bad = 0, earned = 0}
 	end
 	c, g, b, t, e = tonumber(c), tonumber(g), tonumber(b), tonumber(t), tonumber(e)
-	c = min(c, 2 * messages * 1000000)
+	c = math.min(c, 2 * messages * 1000000)
 	local dt = now - t
 	if e > now then
 		e = now
@@ -234,70 +216,73 @@ local function turned(t)
 end
 
 -- What is to be read, gathered by record, so that each is read once.
-local before_records = part and 0 or 1
+local member, lease_us, total = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local nrecords, nhits, rejected = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[9] == '1'
+local wrote_us, elsewhere = tonumber(ARGV[12]), tonumber(ARGV[13])
+local afterwards = elsewhere >= 3
+local undo = afterwards and elsewhere <= 5 or elsewhere == 9
+local at, before_records = 15, part and 0 or 1
 local records, hits = {}, {}
 for i = 1, nrecords do
-	records[i] = {
-		key = KEYS[before_records + i], ttl = numbers('<d', ARGV[5], 8 * i - 7),
-		want = {nil, nil, nil, nil, nil, nil, nil, nil}, wants = 0,
-		set = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, sets = 0, got = false
-	}
+	records[i] = {key = KEYS[before_records + i], ttl = tonumber(ARGV[at]), want = {}, set = {}}
+	at = at + 1
 end
 local function want(record, field)
-	local n = record.wants + 1
-	record.want[n], record.wants = field, n
-	return n
+	record.want[#record.want + 1] = field
+	return #record.want
 end
 for i = 1, nhits do
-	local name = ARGV[6 + 2 * i]
-	local record, open, enforced, cost, rate, period, burst, most, mode, whom =
-		numbers('<dddddddddd', ARGV[7 + 2 * i])
-	record = records[record]
-	-- a field of its own: one limit may be a rate today and a quota tomorrow
-	local field = name
-	if open == 0 and burst == 0 then
-		field = name .. ':quota'
-		if not quota_read then
-			quotas()
-		end
-	end
-	-- 16 fields: one more, and the table is made twice
-	hits[i] = {
-		record = record, open = open, name = name, field = field, enforced = enforced == 1,
-		cost = cost, rate = rate, period = period, burst = burst, most = most, mode = mode,
-		whom = whom, slot = open == 0 and want(record, field) or 0, level = 0, used = 0,
-		over = false
+	local hit = {
+		record = records[tonumber(ARGV[at])], open = tonumber(ARGV[at + 1]),
+		name = ARGV[at + 2], enforced = ARGV[at + 3] == '1', cost = tonumber(ARGV[at + 4]),
+		rate = tonumber(ARGV[at + 5]), period = tonumber(ARGV[at + 6]),
+		burst = tonumber(ARGV[at + 7]), most = tonumber(ARGV[at + 8]),
+		mode = tonumber(ARGV[at + 9]), whom = tonumber(ARGV[at + 10])
 	}
+	hits[i] = hit
+	if hit.open == 0 then
+		-- a field of its own: one limit may be a rate today and a quota tomorrow
+		hit.field = hit.burst > 0 and hit.name or hit.name .. ':quota'
+		hit.slot = want(hit.record, hit.field)
+	end
+	at = at + 11
 end
 local trust
-if pool_asked == 1 then
-	local record, event, block, passed, messages, over, keep, known_only =
-		numbers('<dddddddd', ARGV[6])
-	record = records[record]
+local later = ARGV[10] == '4'
+if ARGV[10] == '1' or later then
 	trust = {
-		record = record, event = event, block = block, passed = passed, messages = messages,
-		over = over, keep = keep, known_only = known_only == 1, slot = want(record, 'known'),
-		now = false
+		record = records[tonumber(ARGV[at])], event = tonumber(ARGV[at + 1]),
+		block = tonumber(ARGV[at + 2]), passed = tonumber(ARGV[at + 3]),
+		messages = tonumber(ARGV[at + 4]), over = tonumber(ARGV[at + 5]),
+		keep = tonumber(ARGV[at + 6]), known_only = ARGV[at + 7] == '1'
 	}
-	want(record, 'trust')
-	want(record, 'blocked')
+	trust.slot = want(trust.record, 'known')
+	want(trust.record, 'trust')
+	want(trust.record, 'blocked')
+	at = at + 8
 end
 local pool, grey_key, delay, window, keep, observed, embargo, embargo_us, correspondent
+local told_correspondent = false
 local wrote_key = wrote_us > 0 and KEYS[#KEYS]
-if grey_asked == 1 then
-	pool, delay, window, keep, observed, embargo, embargo_us, correspondent =
-		numbers('<dddddddd', ARGV[7])
-	pool, observed = records[pool], observed == 1
+if ARGV[11] == '1' then
+	pool = records[tonumber(ARGV[at])]
+	delay, window, keep = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+	observed = ARGV[at + 4] == '1'
+	embargo, embargo_us = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
 	local last = #KEYS - (wrote_key and 1 or 0)
-	grey_key = KEYS[correspondent == 1 and last - 1 or last]
-	pool.known = trust and trust.record == pool and trust.slot or want(pool, 'known')
-	pool.held = want(pool, 'held')
-	pool.triplets = embargo > 0 and want(pool, 'triplets')
+	if ARGV[at + 7] == '1' then
+		correspondent, last = KEYS[last], last - 1
+	end
+	told_correspondent = ARGV[at + 7] == '2'
+	grey_key = KEYS[last]
+	pool.known = want(pool, 'known')
+	want(pool, 'triplets')
+	want(pool, 'held')
 end
 -- without the record of the totals a shadow is noted where it was counted
 local counts = total > 0
 total = records[counts and total or 1]
-local totals = total.wants
+local totals = #total.want
 want(total, 'first')
 want(total, 'ok')
 want(total, 'refused')
@@ -310,25 +295,24 @@ end
 
 for i = 1, nrecords do
 	local r = records[i]
-	if r.wants > 0 then
-		local got = pcall('HMGET', r.key, unpack(r.want, 1, r.wants))
-		if got.err then
-			return refuse(r.key, got)
+	if #r.want > 0 then
+		r.got = pcall('HMGET', r.key, unpack(r.want))
+		if failed(r.got) then
+			return refuse(r.key, r.got)
 		end
-		r.got = got
 	end
 end
 
-local known, passed, blocked = pool_asked ~= 3, nil, 0
+local known, passed, blocked = ARGV[10] ~= '3', nil, 0
 if trust then
 	local got, slot = trust.record.got, trust.slot
 	local t = trust_read(got[slot + 1], trust.messages, trust.keep)
 	trust.now = t
 	passed = number(got[slot])
-	local fresh = passed and max(0, now - passed) < trust.passed
+	local fresh = passed and math.max(0, now - passed) < trust.passed
 	known = not turned(t) and
 		(fresh or trust.messages > 0 and t.credit >= trust.messages * 1000000)
-	blocked = got[slot + 2] and max(0, (number(got[slot + 2]) or 0) - now) or 0
+	blocked = math.max(0, (number(got[slot + 2]) or 0) - now)
 	if trust.block > 0 then
 		blocked = trust.block
 	end
@@ -341,13 +325,11 @@ local own = false
 for i = 1, nhits do
 	local hit = hits[i]
 	local skipped = hit.whom == STRANGERS and known or hit.whom == FOR_KNOWN and not known
+	hit.wait = 0
 	if hit.open == 0 and hit.burst > 0 then
-		local level, back = drained(hit.record.got[hit.slot], hit.rate, hit.period)
-		hit.level, hit.used = level, level + hit.cost * 1000000
+		hit.level, hit.repair = drained(hit.record.got[hit.slot], hit.rate, hit.period)
+		hit.used = hit.level + hit.cost * 1000000
 		hit.over = hit.used > hit.burst * 1000000
-		if back then
-			hit.repair = true
-		end
 	elseif hit.open == 0 then
 		hit.quota, hit.repair = quota_read(hit.record.got[hit.slot], hit.period)
 		hit.level = quota_used(hit.quota)
@@ -388,7 +370,7 @@ if pool then
 	passed = number(pool.got[pool.known])
 	if passed and passed > now then
 		passed = now
-		put(pool, 'known', stamp)
+		pool.set[1], pool.set[2] = 'known', stamp
 	end
 	if passed and now - passed < keep then
 		grey = KNOWN
@@ -408,21 +390,20 @@ if pool then
 		else
 			grey = PASSED
 		end
-		if grey ~= PASSED and correspondent == 1 then
-			local key = KEYS[#KEYS - (wrote_key and 1 or 0)]
-			r = pcall('GET', key)
+		if grey ~= PASSED and correspondent then
+			r = pcall('GET', correspondent)
 			if failed(r) then
-				return refuse(key, r)
+				return refuse(correspondent, r)
 			end
 			local since = number(r)
 			if since and now - since < keep then
 				grey, grey_wait, repaired = CORRESPONDENT, 0, false
 			end
-		elseif grey ~= PASSED and correspondent == 2 then
+		elseif grey ~= PASSED and told_correspondent then
 			grey, grey_wait, repaired = CORRESPONDENT, 0, false
 		end
 		if grey == NEW and embargo > 0 then
-			triplets = drained(pool.got[pool.triplets], embargo, embargo_us) + 1000000
+			triplets = drained(pool.got[pool.known + 1], embargo, embargo_us) + 1000000
 			if triplets > embargo * 1000000 then
 				grey = EMBARGO
 			end
@@ -434,12 +415,11 @@ local holds = grey == NEW or grey == EARLY or grey == EMBARGO
 local held = holds and not observed or elsewhere == 2
 local charged = fits and not held
 
-local answer = {0, now, charged and 1 or 0, grey, grey_wait, known and 1 or 0, blocked,
-	nil, nil, nil, nil, nil, nil, nil, nil}
+local answer = {0, now, charged and 1 or 0, grey, grey_wait, known and 1 or 0, blocked}
 for i = 1, nhits do
-	local hit = hits[i]
-	answer[6 + 2 * i] = hit.skipped and -1 or min(hit.used, hit.quota and QUOTA_MOST or EXACT)
-	answer[7 + 2 * i] = not hit.skipped and hit.wait or 0
+	local most = hits[i].quota and QUOTA_MOST or EXACT
+	answer[6 + 2 * i] = hits[i].skipped and -1 or math.min(hits[i].used, most)
+	answer[7 + 2 * i] = hits[i].skipped and 0 or hits[i].wait
 end
 -- of a stranger that a busy host has no time for nothing is kept, or a flood would fill Redis
 if peek or shed then
@@ -447,18 +427,58 @@ if peek or shed then
 end
 
 -- From here on nothing can be refused any more: write.
+local function put(record, field, value)
+	record.set[#record.set + 1] = field
+	record.set[#record.set + 1] = value
+end
+
 local function write_records()
 	for i = 1, nrecords do
 		local r = records[i]
-		if r.sets > 0 then
-			call('HSET', r.key, unpack(r.set, 1, r.sets))
+		if #r.set > 0 then
+			call('HSET', r.key, unpack(r.set))
 			-- never sooner than for what stands there: a limit counted per pool needs an hour,
 			-- that the pool is known a month
 			if call('PTTL', r.key) < r.ttl then
-				call('PEXPIRE', r.key, r.ttl)
+				call('PEXPIRE', r.key, format('%.0f', r.ttl))
 			end
 		end
 	end
+end
+
+-- What the pool earns by this event; false: nothing.
+local function trust_event(good, bad)
+	local t = trust.now
+	local step = floor(trust.over / math.max(1, trust.messages - 1))
+	if trust.event == REJECTED or bad then
+		if t.bad < COUNT_MAX then
+			t.bad = t.bad + 1000000
+		end
+		if turned(t) then
+			t.credit = 0
+		end
+	elseif trust.event == MESSAGE and good then
+		if t.good < COUNT_MAX then
+			t.good = t.good + 1000000
+		end
+		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
+			local next = t.earned ~= 0 and now - t.earned < 2 * step
+			t.earned = next and t.earned + step or now
+			t.credit = math.min(t.credit + 1000000, 2 * trust.messages * 1000000)
+		end
+	else
+		return false
+	end
+	return true
+end
+
+local function put_trust()
+	local t = trust.now
+	-- trust_life_us(), in milliseconds
+	local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
+	trust.record.ttl = math.max(trust.record.ttl, math.ceil(life / 1000), 604800000)
+	put(trust.record, 'trust', format('%.0f %.0f %.0f ', t.credit, t.good, t.bad) ..
+		stamp .. format(' %.0f', t.earned))
 end
 
 -- As if the whole had been refused, or held back, in one step. A pass of greylisting stays (who
@@ -466,37 +486,32 @@ end
 if undo then
 	for i = 1, nhits do
 		local hit = hits[i]
-		local shared = hit.enforced and hit.most == 0 or elsewhere == 5
+		local shared = hit.enforced and hit.most == 0 or elsewhere == 5 or elsewhere == 9
 		if hit.open == 0 and hit.mode == CHARGE and shared and not hit.skipped then
 			if hit.quota then
 				local left = hit.cost
 				for k = #hit.quota, 1, -1 do
-					local gone = min(left, hit.quota[k][2])
+					local gone = math.min(left, hit.quota[k][2])
 					hit.quota[k][2], left = hit.quota[k][2] - gone, left - gone
 				end
 				put(hit.record, hit.field, quota_text(hit.quota))
 			else
 				put(hit.record, hit.field,
-					format('%.0f ', max(0, hit.level - hit.cost * 1000000)) .. stamp)
+					format('%.0f ', math.max(0, hit.level - hit.cost * 1000000)) .. stamp)
 			end
 		end
 	end
-	if trust and trust.event == MESSAGE then
-		local t = trust.now
-		t.good, t.credit = max(0, t.good - 1000000), max(0, t.credit - 1000000)
-		if elsewhere == 4 then
-			t.bad = t.bad + 1000000
-			t.credit = turned(t) and 0 or t.credit
-		end
-		put(trust.record, 'trust', format('%.0f %.0f %.0f %s %.0f', t.credit, t.good, t.bad,
-			stamp, t.earned))
-	end
 	if counts and not rejected then
-		put(total, 'ok', format('%.0f', max(0, (number(total.got[totals + 2]) or 0) - 1)))
+		put(total, 'ok', format('%.0f', math.max(0, (number(total.got[totals + 2]) or 0) - 1)))
 		put(total, 'refused', format('%.0f', (number(total.got[totals + 3]) or 0) + 1))
-		if ARGV[3] ~= '' then
-			put(total, 'refusal', ARGV[3] .. ' ' .. stamp)
+		if ARGV[14] ~= '' then
+			put(total, 'refusal', ARGV[14] .. ' ' .. stamp)
 		end
+	end
+end
+if afterwards then
+	if trust and trust_event(elsewhere == 6, elsewhere == 4 or elsewhere == 8 or elsewhere == 9) then
+		put_trust()
 	end
 	write_records()
 	return answer
@@ -510,11 +525,11 @@ for i = 1, nhits do
 		if hit.skipped or hit.mode == PROBE then
 			cost = 0
 		elseif hit.mode == NOTE then
-			cost = min(hit.used, max(hit.level, hit.most)) - hit.level
+			cost = math.min(hit.used, math.max(hit.level, hit.most)) - hit.level
 		elseif hit.enforced and charged or not (hit.enforced or over or held) then
 			cost = hit.used - hit.level
 		elseif not held and hit.most > 0 then
-			cost = min(hit.used, max(hit.level, hit.most)) - hit.level
+			cost = math.min(hit.used, math.max(hit.level, hit.most)) - hit.level
 		end
 		if cost > 0 or hit.repair then
 			if hit.quota then
@@ -523,7 +538,7 @@ for i = 1, nhits do
 				end
 				put(hit.record, hit.field, quota_text(hit.quota))
 			else
-				put(hit.record, hit.field, format('%.0f %s', hit.level + cost, stamp))
+				put(hit.record, hit.field, format('%.0f ', hit.level + cost) .. stamp)
 			end
 		end
 	elseif charged and room and member ~= '' then
@@ -536,54 +551,29 @@ for i = 1, nhits do
 	if over and not hit.enforced then
 		put(total, hit.name .. ':over',
 			format('%.0f ', (pair(total.got[hit.over_slot]) or 0) + 1) .. stamp)
-		total.ttl = max(total.ttl, SHADOW_LIFE)
+		total.ttl = math.max(total.ttl, SHADOW_LIFE)
 	end
 end
 
 if trust then
-	local t = trust.now
-	local step = floor(trust.over / max(1, trust.messages - 1))
-	local event = true
-	if trust.event == REJECTED or overran then
-		if t.bad < COUNT_MAX then
-			t.bad = t.bad + 1000000
-		end
-		if turned(t) then
-			t.credit = 0
-		end
-	elseif trust.event == MESSAGE and charged then
-		if t.good < COUNT_MAX then
-			t.good = t.good + 1000000
-		end
-		if trust.messages > 0 and (t.earned == 0 or now - t.earned >= step) then
-			local next = t.earned ~= 0 and now - t.earned < 2 * step
-			t.earned = next and t.earned + step or now
-			t.credit = min(t.credit + 1000000, 2 * trust.messages * 1000000)
-		end
-	else
-		event = false
-	end
+	local event = not later and trust_event(charged, overran)
 	if trust.block > 0 then
-		trust.record.ttl = max(trust.record.ttl, math.ceil(trust.block / 1000))
-		t.credit, event = 0, true
+		trust.record.ttl = math.max(trust.record.ttl, math.ceil(trust.block / 1000))
+		trust.now.credit, event = 0, true
 		put(trust.record, 'blocked', format('%.0f', now + trust.block))
 	end
 	if event then
-		-- trust_life_us(), in milliseconds
-		local life = trust.messages > 0 and t.credit * trust.keep / (trust.messages * 1000000) or 0
-		trust.record.ttl = max(trust.record.ttl, math.ceil(life / 1000), 604800000)
-		put(trust.record, 'trust', format('%.0f %.0f %.0f %s %.0f', t.credit, t.good, t.bad,
-			stamp, t.earned))
+		put_trust()
 	end
 end
 
 -- a pass is kept, whatever else is written; who only waits is forgotten with his triplet
 if pool and (grey == PASSED and charged or grey == KNOWN) then
-	pool.ttl = max(pool.ttl, floor(keep / 1000))
+	pool.ttl = math.max(pool.ttl, floor(keep / 1000))
 elseif pool then
-	pool.ttl = max(pool.ttl, floor(window / 1000))
+	pool.ttl = math.max(pool.ttl, floor(window / 1000))
 elseif trust and passed and trust.passed > 0 then
-	trust.record.ttl = max(trust.record.ttl, floor(trust.passed / 1000))
+	trust.record.ttl = math.max(trust.record.ttl, floor(trust.passed / 1000))
 end
 if grey == PASSED and charged or grey == KNOWN and charged and now - passed >= 3600000000 then
 	put(pool, 'known', stamp)
@@ -599,7 +589,7 @@ elseif fits and (grey == NEW or grey == EARLY) or repaired then
 		format('%.0f', math.ceil((window - (now - first)) / 1000)))
 end
 if fits and holds then
-	put(pool, 'held', format('%.0f', (number(pool.got[pool.held]) or 0) + 1))
+	put(pool, 'held', format('%.0f', (number(pool.got[pool.known + 2]) or 0) + 1))
 	if grey == NEW and embargo > 0 then
 		put(pool, 'triplets', format('%.0f ', triplets) .. stamp)
 	end

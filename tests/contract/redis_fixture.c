@@ -1,7 +1,9 @@
 /*
  * redis_fixture.c - see redis_fixture.h.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,6 +54,160 @@ redis_fixture_binary(void)
 	}
 	return NULL;
 }
+
+/* --- a Cluster ---------------------------------------------------------------------------- */
+
+/* A port that nobody uses, and the one 10000 above, too: that is the Cluster's own. */
+static int
+free_port(void)
+{
+	for (int i = 0; i < 200; i++) {
+		struct sockaddr_in sa = {.sin_family = AF_INET};
+		int port = 20000 + (int)((unsigned)(getpid() * 31 + i * 7 + rand()) % 20000), n = 0;
+
+		sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		for (int k = 0; k < 2; k++) {
+			int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+			sa.sin_port = htons((uint16_t)(port + 10000 * k));
+			n += bind(fd, (struct sockaddr *)&sa, sizeof sa) == 0;
+			close(fd);
+		}
+		if (n == 2)
+			return port;
+	}
+	die("no free port");
+	return 0;
+}
+
+static void
+node_start(struct redis_fixture *f, unsigned i)
+{
+	const char *binary = redis_fixture_binary();
+	char port[12], conf[32];
+	pid_t parent = getpid();
+
+	f->nodes[i].port = free_port();
+	snprintf(port, sizeof port, "%d", f->nodes[i].port);
+	snprintf(conf, sizeof conf, "nodes-%u.conf", i);
+	f->nodes[i].pid = fork();
+	if (f->nodes[i].pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		execl(binary, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+		    "--dir", f->dir, "--logfile", "redis.log", "--cluster-enabled", "yes",
+		    "--cluster-config-file", conf, "--cluster-require-full-coverage", "no",
+		    "--enable-debug-command", "yes", NULL);
+		_exit(127);
+	}
+	for (int k = 0; k < 1000 && f->nodes[i].c == NULL; k++) {
+		f->nodes[i].c = redisConnect("127.0.0.1", f->nodes[i].port);
+		if (f->nodes[i].c != NULL && f->nodes[i].c->err == 0)
+			return;
+		redisFree(f->nodes[i].c);
+		f->nodes[i].c = NULL;
+		usleep(10000);
+	}
+	die("a node does not start");
+}
+
+static void
+node_run(struct redis_fixture *f, unsigned i, const char *format, ...)
+{
+	va_list ap;
+	redisReply *r;
+
+	va_start(ap, format);
+	r = redisvCommand(f->nodes[i].c, format, ap);
+	va_end(ap);
+	if (r == NULL || r->type == REDIS_REPLY_ERROR)
+		die(r != NULL ? r->str : f->nodes[i].c->errstr);
+	freeReplyObject(r);
+}
+
+/* All nodes agree that all slots are served. */
+static bool
+cluster_ready(struct redis_fixture *f)
+{
+	bool ready = true;
+
+	for (unsigned i = 0; i < FIXTURE_NODES; i++) {
+		redisReply *r = redisCommand(f->nodes[i].c, "CLUSTER INFO");
+
+		ready = ready && r != NULL && strstr(r->str, "cluster_state:ok") != NULL &&
+		    strstr(r->str, "cluster_slots_ok:16384") != NULL;
+		freeReplyObject(r);
+	}
+	return ready;
+}
+
+static void
+cluster_start(struct redis_fixture *f)
+{
+	strcpy(f->dir, "/tmp/weir-redis-XXXXXX");
+	if (mkdtemp(f->dir) == NULL)
+		die("mkdtemp");
+	for (unsigned i = 0; i < FIXTURE_NODES; i++)
+		node_start(f, i);
+	for (unsigned i = 0; i < FIXTURE_NODES; i++) {
+		node_run(f, i, "CLUSTER ADDSLOTSRANGE %d %d", 16384 * i / FIXTURE_NODES,
+		    16384 * (i + 1) / FIXTURE_NODES - 1);
+		node_run(f, i, "CLUSTER SET-CONFIG-EPOCH %d", i + 1);
+		if (i > 0)
+			node_run(f, i, "CLUSTER MEET 127.0.0.1 %d", f->nodes[0].port);
+	}
+	for (int i = 0; !cluster_ready(f); i++) {
+		if (i == 1000)
+			die("the cluster does not come up");
+		usleep(10000);
+	}
+	/* the first two only: the others have to be learnt */
+	snprintf(f->url, sizeof f->url, "redis-cluster://127.0.0.1:%d,127.0.0.1:%d",
+	    f->nodes[0].port, f->nodes[1].port);
+	f->cluster = true;
+}
+
+static void
+cluster_stop(struct redis_fixture *f)
+{
+	char name[160];
+
+	for (unsigned i = 0; i < FIXTURE_NODES; i++) {
+		redisFree(f->nodes[i].c);
+		kill(f->nodes[i].pid, SIGKILL);
+		waitpid(f->nodes[i].pid, NULL, 0);
+		snprintf(name, sizeof name, "%s/nodes-%u.conf", f->dir, i);
+		unlink(name);
+	}
+	snprintf(name, sizeof name, "%s/redis.log", f->dir);
+	unlink(name);
+	rmdir(f->dir);
+}
+
+/* From whichever node has the key; FLUSHALL from all. */
+static redisReply *
+cluster_command(struct redis_fixture *f, const char *format, va_list ap)
+{
+	bool all = strncmp(format, "FLUSHALL", 8) == 0;
+	redisReply *r = NULL;
+
+	for (unsigned i = 0; i < FIXTURE_NODES; i++) {
+		va_list again;
+
+		freeReplyObject(r);
+		va_copy(again, ap);
+		r = redisvCommand(f->nodes[i].c, format, again);
+		va_end(again);
+		if (r == NULL)
+			die(f->nodes[i].c->errstr);
+		if (!all && (r->type != REDIS_REPLY_ERROR || strncmp(r->str, "MOVED", 5) != 0))
+			break;
+	}
+	return r;
+}
+
+/* --- one server ---------------------------------------------------------------------------- */
 
 static void
 launch(struct redis_fixture *f)
@@ -121,6 +278,10 @@ await(struct redis_fixture *f)
 void
 redis_fixture_start(struct redis_fixture *f, const char *const *more)
 {
+	if (more == NULL && getenv("WEIR_TEST_CLUSTER") != NULL) {
+		cluster_start(f);
+		return;
+	}
 	for (int i = 0; i < 8; i++)
 		f->more[i] = NULL;
 	for (int i = 0; more != NULL && more[i] != NULL && i < 7; i++)
@@ -161,6 +322,10 @@ redis_fixture_stop(struct redis_fixture *f)
 	const char *files[] = {"sock", "redis.log", "dump.rdb", NULL};
 	char name[160];
 
+	if (f->cluster) {
+		cluster_stop(f);
+		return;
+	}
 	redis_fixture_kill(f);
 	for (int i = 0; files[i] != NULL; i++) {
 		snprintf(name, sizeof name, "%s/%s", f->dir, files[i]);
@@ -172,7 +337,8 @@ redis_fixture_stop(struct redis_fixture *f)
 static redisReply *
 vcommand(struct redis_fixture *f, const char *format, va_list ap)
 {
-	redisReply *r = redisvCommand(f->c, format, ap);
+	redisReply *r =
+	    f->cluster ? cluster_command(f, format, ap) : redisvCommand(f->c, format, ap);
 
 	if (r == NULL) {
 		fprintf(stderr, "redis_fixture: %s\n", f->c->errstr);

@@ -9,11 +9,21 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* With WEIR_TEST_CLUSTER in the environment a fixture without further arguments is a Cluster of so
+ * many primaries on 127.0.0.1, and commands go to the one that has the key (FLUSHALL to all). */
+#define FIXTURE_NODES 3
+
 struct redis_fixture {
+	struct {
+		pid_t pid;
+		int port;
+		redisContext *c;
+	} nodes[FIXTURE_NODES];
+	bool cluster;
 	pid_t pid; /* 0: not running */
 	char dir[64];
 	char path[96];
-	char url[112];
+	char url[160];
 	char password[32]; /* for our own connection; set with requirepass in `more` */
 	const char *more[8];
 	redisContext *c;

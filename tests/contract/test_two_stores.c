@@ -163,7 +163,7 @@ command(struct pair *p, const char *format, ...)
 static void
 pair_open(struct pair *p, unsigned job)
 {
-	char url[160];
+	char url[176];
 
 	memset(p, 0, sizeof *p);
 	p->opened_us = mono_us();

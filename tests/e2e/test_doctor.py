@@ -367,13 +367,13 @@ def test_redis_rights(case, machine):
 
 @pytest.mark.parametrize("user", ["weir-milter", "weirctl"])
 def test_redis_users(case, new_redis, user):
-    """Those of etc/redis-acl.conf have all the rights there need be; INFO is not among them."""
+    """Those of etc/redis-acl.conf have all the rights there need be; INFO need not be among them."""
     file = proc.SOURCE / "etc/redis-acl.conf"
     word = re.search(rf"(?m)^user {user} on >(\S+)", file.read_text())[1]
     redis = new_redis(config=[*GOOD_REDIS, f"include {file}"])
     case.edit("weir.conf", r"redis://[^\"]*", f"redis://{user}:{word}@{redis.host}:{redis.port}/0")
     wrong, report = case.doctor()
-    assert not wrong and [f["check"] for f in report["findings"]] == ["redis-version"]
+    assert not wrong and {f["check"] for f in report["findings"]} <= {"redis-version"}
 
 
 class Between(socketserver.ThreadingTCPServer):

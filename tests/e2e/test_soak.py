@@ -99,6 +99,18 @@ def test_latency():
     assert len(stall) == 1 and "stalls: 1 " in stall[0]
 
 
+def test_recovery():
+    """One reply of 50 ms in nearly every second, and no fault: nobody asks Redis any more."""
+    events = [(t, t + 4, "redis_stopped") for t in range(0, HOUR, 30)]
+    good = [(t + .5, "milter", 0.001) for t in range(HOUR)]
+    during = [(t + .5, "milter", 0.051) for begin, _, _ in events for t in range(begin, begin + 4)]
+    busy = [(t + .7, "milter", 0.080) for t in range(0, HOUR, 4)]
+    assert judge.recovery(good + during + busy, events, HOUR)[0] == []
+    stuck = [(t + .7, "milter", 0.0503) for t in range(2400, 2700) if t % 20]
+    found, _ = judge.recovery(good + during + stuck, events, HOUR)
+    assert len(found) == 1 and "in vain" in found[0]
+
+
 def test_delivery():
     assert judge.delivery(["a", "b"], ["b", "a", "unasked"])[0] == []
     assert "1 of 2 accepted messages were lost: ['b']" in judge.delivery(["a", "b"], ["a"])[0][0]

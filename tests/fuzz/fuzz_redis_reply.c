@@ -243,7 +243,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	o.port = 0;
 	if (size == 1) /* no need to do it each time: only this byte is in it */
 		check_commands(&q, &o);
-	target = target_new(&o, 0);
+	target = target_new(o.host, o.port, NULL, 0);
 	CHECK(target != NULL);
 	wire_init(&w);
 	CHECK(wire_open(&w, target, &o));

@@ -60,8 +60,10 @@ bad(void **state)
 	    "redis://h h", "redis://h\n", "redis://2001:db8::1", "redis://[2001:db8::1",
 	    "redis://[]", "redis://[::1]x", "redis://S3CRET@h", "redis://u:@h",
 	    "redis://u:S3CRET%4@h", "redis://u:S3CRET%00@h", "redis://u:S3CRET@", "http://h",
-	    "redis://u:S3CRET@h:port", "rediss://u:S3CRET@h", "unix:", "unix:redis.sock",
-	    "unix:/s?", "unix:/s?db=", "unix:/s?db=x", "unix:/s?password=S3CRET", NULL};
+	    "redis://u:S3CRET@h:port", "rediss://u:S3CRET@h:x", "redis-cluster://u:S3CRET@h,",
+	    "redis-cluster://h/1", "redis-sentinel://u:S3CRET@h", "redis-sentinel://h/",
+	    "unix:", "unix:redis.sock", "unix:/s?", "unix:/s?db=", "unix:/s?db=x",
+	    "unix:/s?password=S3CRET", NULL};
 
 	(void)state;
 	for (size_t i = 0; urls[i] != NULL; i++) {
@@ -115,12 +117,44 @@ defaults(void **state)
 	assert_string_equal(o.password, "from-a-file");
 }
 
+static void
+several(void **state)
+{
+	struct redis_options o;
+	char err[128], text[REDIS_TEXT_MAX];
+
+	(void)state;
+	redis_options_defaults(&o);
+	assert_true(
+	    redis_options_url(&o, "redis-cluster://u:p@a,[2001:db8::1]:7001", err, sizeof err));
+	assert_int_equal(o.kind, REDIS_CLUSTER);
+	assert_int_equal(o.nplaces, 2);
+	assert_string_equal(o.places[0].host, "a");
+	assert_int_equal(o.places[0].port, 6379);
+	assert_string_equal(o.places[1].host, "2001:db8::1");
+	assert_int_equal(o.places[1].port, 7001);
+	assert_string_equal(o.password, "p");
+	assert_false(o.tls.on);
+	assert_string_equal(redis_options_text(&o, text), "cluster a:6379");
+	assert_true(redis_options_url(&o, "rediss-sentinel://a,b:1/mail/3", err, sizeof err));
+	assert_int_equal(o.kind, REDIS_SENTINEL);
+	assert_int_equal(o.places[0].port, 26379);
+	assert_string_equal(o.master, "mail");
+	assert_int_equal(o.db, 3);
+	assert_true(o.tls.on);
+	assert_string_equal(redis_options_text(&o, text), "mail");
+	assert_true(redis_options_url(&o, "unix:/s", err, sizeof err));
+	assert_int_equal(o.kind, REDIS_ALONE);
+	assert_false(o.tls.on);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(good),
 	    cmocka_unit_test(bad),
+	    cmocka_unit_test(several),
 	    cmocka_unit_test(too_long),
 	    cmocka_unit_test(defaults),
 	};

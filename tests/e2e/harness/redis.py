@@ -23,7 +23,8 @@ class Redis:
     redis.conf, for instance ["maxmemory 1mb"]. acl: lines of `user ...`."""
 
     def __init__(self, unix=True, tcp=True, password=None, config=(), acl=(),
-                 persistent=False):
+                 persistent=False, env=None):
+        self.env = env
         self.directory = proc.make_run_directory("redis")
         self.host = "127.0.0.1"
         self.port = proc.free_port() if tcp else 0
@@ -44,7 +45,8 @@ class Redis:
     def unix_url(self):
         return f"unix:{self.path}"
 
-    def start(self):
+    def start(self, wait=True):
+        """wait: until it answers, and has loaded what it has."""
         lines = [f"port {self.port}", f"bind {self.host}", f"dir {self.directory}",
                  f"logfile {self.directory}/redis.log", "daemonize no",
                  "enable-debug-command local"]
@@ -56,15 +58,18 @@ class Redis:
         lines += [f"user {user}" for user in self.acl] + self.config
         conf = self.directory / "redis.conf"
         conf.write_text("\n".join(lines) + "\n")
-        self.process = proc.Process([proc.need(SERVER), conf])
+        self.process = proc.Process([proc.need(SERVER), conf], env=self.env)
+        if not wait:
+            return self
         try:
-            proc.wait_for(self._answers, what="redis-server")
+            proc.wait_for(self.answers, what="redis-server")
         except TimeoutError:
             self.stop()
             raise RuntimeError("redis-server: " + self.log()) from None
         return self
 
-    def _answers(self):
+    def answers(self):
+        """Whether it does; it has to live."""
         try:
             self.cmd("PING")
             return True
@@ -109,7 +114,8 @@ class Redis:
         self.process.signal(signal.SIGSTOP)
 
     def thaw(self):
-        self.process.signal(signal.SIGCONT)
+        if self.process:
+            self.process.signal(signal.SIGCONT)
 
     def cmd(self, *words, timeout=5.0):
         """Send one command; str, int, None or a list comes back."""

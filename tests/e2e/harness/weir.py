@@ -51,10 +51,12 @@ class Weir:
     What conf leaves out is added: the socket, socket-mode, two workers, no
     drain-timeout, no exempt clients (all tests come from 127.0.0.0/8), the engine of
     $WEIR_ENGINE, and the Redis given, with redis_words.
-    prefix: words before the command, such as ["valgrind", "-q"]."""
+    prefix: words before the command, such as ["valgrind", "-q"]. log_to: a file for its
+    standard error; log() is empty then."""
 
     def __init__(self, conf="", socket=None, redis=None, prefix=(), args=(),
-                 env=None, verbose=True, program=None, redis_words=""):
+                 env=None, verbose=True, program=None, redis_words="",
+                 log_to=None):
         self.directory = proc.make_directory("conf")
         self.conf = self.directory / "weir.conf"
         self.socket = socket or f"unix:{proc.make_run_directory('milter')}/milter.sock"
@@ -65,6 +67,7 @@ class Weir:
         self.env = {**os.environ, **(env or {})}
         self.verbose = verbose
         self.program = program
+        self.log_to = log_to
         self.process = None
         self._lines = []
         self._news = threading.Condition()
@@ -92,8 +95,8 @@ class Weir:
     def start(self, timeout=10.0):
         argv = [*self.prefix, self.program or find_program("weir-milter"), "-f",
                 *(["-v"] if self.verbose else []), "-c", self.conf, *self.args]
-        self.process = proc.Process(argv, env=self.env, stdout=subprocess.PIPE,
-                                    stderr=subprocess.STDOUT)
+        stderr = open(self.log_to, "w") if self.log_to else subprocess.STDOUT
+        self.process = proc.Process(argv, env=self.env, stdout=subprocess.PIPE, stderr=stderr)
         self._reader = threading.Thread(
             target=self._collect, args=(self.process.popen.stdout,), daemon=True)
         self._reader.start()

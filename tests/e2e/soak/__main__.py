@@ -31,7 +31,7 @@ limit strangers { count = messages per = network for = strangers rate = "60/1h" 
 limit submission { count = recipients per = user quota = "2000/1d" action = defer }
 limit volume { count = bytes quota = "2G/1d" ladder = "/56*4 /48*16" action = log }
 greylist { enabled = true delay = 2s correspondents = true }
-load { sessions = "60 30" redis-latency = "100ms 20ms" }
+load { sessions = "60 30" }
 """
 PLOT = proc.SOURCE / "tests/bench/soak.gp"
 
@@ -123,8 +123,11 @@ class Soak:
             if not weir.process.alive():
                 self.books.find(f"{name} ended: {weir.text()[-3000:]}")
                 continue
-            proc.wait_for(lambda w=weir: load.connects(w.socket, "192.0.2.200")[0], 30,
-                          f"{name} to let somebody in after all faults", every=0.2)
+            try:
+                proc.wait_for(lambda w=weir: load.connects(w.socket, "192.0.2.200")[0], 30,
+                              f"{name} to let somebody in after all faults", every=0.2)
+            except (TimeoutError, AssertionError, OSError) as error:
+                self.books.find(repr(error))
         self.sent = []
         try:
             proc.wait_for(self._all_sent, 60, "delivery", every=1.0)
@@ -132,7 +135,10 @@ class Soak:
             pass                        # judge.delivery() says who is missing
         for name, weir in self.weirs.items():
             if weir.process.alive():
-                weir.stop(timeout=30)
+                try:
+                    weir.stop(timeout=30)
+                except AssertionError as error:
+                    self.books.find(str(error)[:1000])
 
     def _all_sent(self):
         self.sent = [r for mta in self.mtas for r in sent(mta)]
@@ -144,6 +150,7 @@ class Soak:
         for part, report in (
                 judge.memory(self.sampler, self.ran),
                 judge.latency(books.replies, self.ran, o.stall),
+                judge.recovery(books.replies, self.breaker.events, self.ran),
                 judge.delivery(books.accepted, self.sent),
                 judge.crashes(self.weirs, {"shaken": self.breaker.killed}),
                 judge.variety(books.counts, [mta.name for mta in self.mtas])):

@@ -115,6 +115,31 @@ def latency(replies, seconds, bound):
     return findings, report
 
 
+QUIET_AFTER = 3.0       # seconds after a fault, in which Redis has to be in use again
+LIKE_A_TIMEOUT = 0.045  # weir's own for Redis is 50 ms
+STRETCH = 40            # seconds without a fault that are looked at together
+MOST = 0.6              # of them may have such a reply, on a machine that is busy otherwise
+
+
+def recovery(replies, events, seconds):
+    """When no fault is in force, weir does not wait for Redis in vain, second after second. A
+    busy machine has such a reply now and then, and others of all lengths."""
+    faulty = set()
+    for begin, end, _ in events:
+        faulty.update(range(int(begin), int(end + QUIET_AFTER) + 1))
+    bad = {int(t) for t, what, s in replies if what == "milter" and s > LIKE_A_TIMEOUT}
+    quiet = [t for t in range(int(seconds)) if t not in faulty]
+    worst, when = 0.0, 0
+    for i in range(0, len(quiet) - STRETCH + 1, STRETCH // 2):
+        share = sum(t in bad for t in quiet[i:i + STRETCH]) / STRETCH
+        if share > worst:
+            worst, when = share, quiet[i]
+    line = (f"seconds with a reply of {LIKE_A_TIMEOUT * 1e3:.0f} ms or more while nothing is broken: "
+            f"{sum(t in bad for t in quiet)} of {len(quiet)}, at worst {worst:.0%} of {STRETCH} "
+            f"(from {when} s on)")
+    return ([f"Redis is waited for in vain: {line}"] if worst > MOST else []), [line]
+
+
 def delivery(accepted, sent):
     """Each recipient whose message got 250 was delivered, and once."""
     count = {}
