@@ -98,7 +98,9 @@ asking_put(struct conns *all, struct asking *a)
 static enum done
 wait_for(struct conn *c, struct asking *a)
 {
-	if (a->d.recipient[0] != '\0' && a->recipient == NULL) {
+	if (a->d.recipient[0] == '\0') {
+		a->d.recipient = ""; /* an empty one may stand in the packet, too */
+	} else if (a->recipient == NULL) {
 		a->recipient = strdup(a->d.recipient);
 		a->d.recipient = session_text(a->recipient);
 	}
