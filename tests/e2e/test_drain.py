@@ -16,7 +16,9 @@ from harness.ctl import Ctl
 from rawmilter import RawMilter
 
 # Sessions are counted, so that the MTA keeps each with weir to its end.
-CONF = 'limit sessions { max = 100 }\nlimit recipients { rate = "1000/1m" }\n'
+# Who asks whether it is admitted asks often.
+CONF = ('limit sessions { max = 100 }\nlimit recipients { rate = "1000/1m" }\n'
+        'limit connections { rate = "10000/1m" burst = 10000 }\n')
 HOST = socket.gethostname()[:32]
 
 

@@ -210,5 +210,5 @@ sentinel failover-timeout mymaster 3000
 """)
         self.process = proc.Process([proc.need(
             proc.ROOT / "redis/usr/bin/redis-server"), conf, "--sentinel"])
-        proc.wait_for(self._answers, what="sentinel")
+        proc.wait_for(self.answers, what="sentinel")
         return self
