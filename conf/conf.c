@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * conf.c - weir.conf(5): libconfuse does the grammar, the table in conf_words.c says what each
  * word means.

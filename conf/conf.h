@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * conf.h - weir.conf(5): read once and then never changed. weir-milter lives by it; weirctl
  * learns from it where Redis is and what the file's limits are.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * conf_load.h - the words of `load { ... }`, and what must be true of them together.
  */

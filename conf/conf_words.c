@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * conf_words.c - what each word of weir.conf(5) means: one setter and one line in the table each.
  */

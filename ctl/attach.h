@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * attach.h - weirctl attach: what the two MTAs have in common.
  */

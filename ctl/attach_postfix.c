@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * attach_postfix.c - weirctl attach postfix: weir in front of smtpd_milters, and not where mail
  * comes back from a content filter.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * attach_sendmail.c - weirctl attach sendmail: the lines of sendmail.mc, between two marks by which
  * they are found again.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * change.c - the one way in which weirctl writes: read, make the new words, check them as the
  * milter would, and swap them in by a script that notices when somebody else was faster.

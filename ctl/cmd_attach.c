@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_attach.c - weirctl attach: shows the change that has an MTA ask weir, makes it, undoes it.
  */

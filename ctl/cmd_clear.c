@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_clear.c - weirctl clear: forget what was counted of a client, so that it starts afresh.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_doctor.c - weirctl doctor: looks at the machine as an expert would, and says what to write.
  */

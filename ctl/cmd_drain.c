@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_drain.c - weirctl drain: maintenance. New sessions are refused, those in progress go on to
  * their end.

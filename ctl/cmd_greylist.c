@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_greylist.c - weirctl greylist: what waits, who is known; pass and forget. For whom it is on or
  * off is a list, see cmd_list.c.

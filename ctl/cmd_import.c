@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_import.c - weirctl import: the lists of another greylisting program, as one change.
  */

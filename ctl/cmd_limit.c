@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_limit.c - weirctl limit: list, set, unset, history, rollback. Shadows: cmd_shadow.c.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_list.c - weirctl override, exempt, block, greylist on and off, trap, unlist, lists: exceptions
  * for single clients, senders and recipients.

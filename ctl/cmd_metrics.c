@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_metrics.c - weirctl metrics: the figures of the weir-milter on this host, from where
  * option metrics has it serve them.

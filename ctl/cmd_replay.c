@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_replay.c - weirctl replay: what the limits in force would have done to the mail of a log,
  * and what others would have.

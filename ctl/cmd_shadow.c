@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_shadow.c - weirctl limit shadow: a live limit gets another one beside it, with other
  * figures, that refuses nobody; and then, whom it would have refused.

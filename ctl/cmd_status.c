@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_status.c - weirctl status: what each weir-milter on this Redis says of itself.
  *

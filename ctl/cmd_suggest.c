@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_suggest.c - weirctl suggest: what the clients of a log did, and limits that fit it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_top.c - weirctl top: who is counted most, and who is refused most, now.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cmd_why.c - weirctl why: the milter's own plan, a question that only looks, the milter's own
  * judge; and what else is known of the client.

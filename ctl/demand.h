@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * demand.h - how much each client wanted at most, of what each limit counts.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * doctor.h - weirctl doctor: what is shared by its checks.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * doctor_host.c - weirctl doctor on this host: the configuration, and weir-milter itself.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * doctor_postfix.c - weirctl doctor on Postfix: what its listeners do with weir.
  */

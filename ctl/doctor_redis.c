@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * doctor_redis.c - weirctl doctor on Redis: whether it can do what weir needs, and will keep it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * doctor_send.c - weirctl doctor --send: speaks SMTP to the MTA and shows what clients see when
  * they are accepted, refused at connect, and refused at RCPT.

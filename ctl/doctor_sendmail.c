@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * doctor_sendmail.c - weirctl doctor on Sendmail: what its sendmail.cf says of weir.
  */

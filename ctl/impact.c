@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * impact.c - whom a smaller limit would refuse: told before it is written.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * import.h - lists of other greylisting programs, made into entries of weir's.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * import_milter_greylist.c - milter-greylist's greylist.conf: its lists, and the access rules that
  * are about one thing.

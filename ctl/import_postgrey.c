@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * import_postgrey.c - postgrey's whitelist_clients and whitelist_recipients: one pattern a line.
  */

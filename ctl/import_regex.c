@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * import_regex.c - the regular expressions that people write for a domain, and other parts that
  * the readers of foreign lists share.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * logread.c - reads a mail log through: progress for who waits, and what was in it.
  */

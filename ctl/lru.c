@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * lru.c - see lru.h. Places are numbered from 1; 0 ends a list.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * lru.h - a table of fixed size that forgets what was not used for longest.
  *

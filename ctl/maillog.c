@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog.c - the bytes of a mail log: files, gzip and standard input, line by line, in one
  * buffer of fixed size.

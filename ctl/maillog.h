@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog.h - reads the mail logs of Postfix and Sendmail: lines, dates, and what they say.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog_date.c - the head of a line: when, where, and which program.
  *

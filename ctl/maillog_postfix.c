@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog_postfix.c - what Postfix' lines say.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog_sendmail.c - what Sendmail's lines say.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog_text.c - whose line it is, and the pieces that lines of both MTAs are made of.
  */

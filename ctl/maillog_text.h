@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog_text.h - the pieces that lines of both MTAs are made of. All cut the line in place.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * milter_probe.h - connects to a milter socket as an MTA would: as its user, in its chroot, and with
  * the first words of the milter protocol. No session is counted for it.

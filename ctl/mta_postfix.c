@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mta_postfix.c - see mta_postfix.h. postconf does the reading: it knows defaults, $names and
  * both files better than we ever would.

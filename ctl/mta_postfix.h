@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mta_postfix.h - what a Postfix is configured to do, as postconf(1) says it, and what of that is
  * about milters.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mta_sendmail.c - see mta_sendmail.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * out.c - what a person reads: aligned, within the terminal, safe to print.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * records.c - walks over what Redis knows of clients, without ever holding Redis up: SCAN in
  * small steps, and the hashes of a step in one pipeline.

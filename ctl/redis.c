@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis.c - weirctl's own connections, on the store's wires: to one Redis, to the master that
  * sentinels name, or to the node of a Cluster that has the key. Bounded by a second, and one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * replay.h - plan, ask, judge over the traffic of a log, for the limits in force and, beside
  * them, for a candidate.

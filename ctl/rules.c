@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * rules.c - what is in force: the same store and the same overlay that weir-milter uses.
  */

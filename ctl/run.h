@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * run.h - runs another program and keeps what it prints: postconf, diff.
  */

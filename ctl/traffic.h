@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * traffic.h - what happened, in the order in which weir-milter would have been asked.
  *

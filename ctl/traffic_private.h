@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * traffic_private.h - what traffic.c (lines to sessions and messages) and traffic_steps.c (their
  * time) share.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * traffic_steps.c - when its time has come: reading ahead, and what a message turns out to be by
  * then.

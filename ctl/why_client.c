@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * why_client.c - what Redis keeps of a client beside the counters: its address's record, and its
  * pool's, on which hangs whether it is known.

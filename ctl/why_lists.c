@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * why_lists.c - for weirctl why: the exceptions that match a client and its message, those of the
  * file too, and which of them decide.

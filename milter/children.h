@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * children.h - the workers as the master sees them: those that serve its configuration (the first
  * `own` in the table, by number), and behind them those of before a reload.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * conn.h - the connections of MTAs in a worker of engine_event.c: what comes in on each, what that
  * means for its session, and what goes out. All belong to the loop's one thread.

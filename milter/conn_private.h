@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * conn_private.h - between conn.c, which moves the bytes of a connection, and conn_steps.c, which
  * knows what they mean for its session.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * conn_steps.c - what an MTA says on a connection, step by step, and what is decided and answered.
  */

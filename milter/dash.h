@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * dash.h - the page to look at, and what it asks for as JSON. It only reads.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * decision_log.h - the one line that stands for a decision. Its keys are stable for ever.
  */

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # embed-page.awk - turns milter/page/head.html, page.css, ... into `const char page_head[]`,
 # page_css, ..., C on standard output. Named after the file, or if that is "page" after its ending.
 

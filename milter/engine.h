@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * engine.h - moves bytes between the MTA and the session. Nothing else knows which engine runs.
  */

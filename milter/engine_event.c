@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * engine_event.c - the engine that speaks the milter protocol itself: one thread, one event loop
  * (libevent), and nothing in it that waits. conn.c has the connections; here is the loop around

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * engine_libmilter.c - the engine on libmilter; the only file that includes its header.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * handover.h - what a master leaves to the program that takes its place by exec.
  *

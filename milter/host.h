@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * host.h - what the kernel says of the host's load, from below /proc.
  */

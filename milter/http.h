@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * http.h - a small web server for whoever watches: libevent's evhttp, and around it the bounds
  * that it lacks.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * listener.h - how a worker stops to accept milter connections, for a while or for ever, and
  * knows which it has.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * log.h - one line a decision, syslog (LOG_MAIL) or standard error.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * macros.h - the MTA's macros of one connection that weir looks at. All others are passed over, a
  * value that is too long is cut: a connection keeps 400 bytes at most, and few in practice.

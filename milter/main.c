@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * main.c - weir-milter(8): options, and the way into the background; or, after a reload, into the
  * place of the master of before.

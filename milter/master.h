@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * master.h - the master process: starts the workers, restarts those that die, replaces them all on
  * a reload, stops them all.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * metrics.c - see metrics.h. One function a family; names, units and what belongs into them are
  * told in doc/monitoring.md.

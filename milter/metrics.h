@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * metrics.h - all figures of a weir-milter as text: OpenMetrics 1.0, or the older format of
  * Prometheus.

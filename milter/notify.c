@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * notify.c - see notify.h. One datagram says all; libsystemd would be a large library for it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * notify.h - tells the service manager how we are: systemd's Type=notify, see sd_notify(3).
  *

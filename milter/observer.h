@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * observer.h - the process that shows to others how this weir-milter fares: metrics and a page
  * (option metrics), as the master sees it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * page_text.h - the files of milter/page, as made into milter/page_text.c.
  */

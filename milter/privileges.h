@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * privileges.h - who the program runs as (USER[:GROUP] looked up, compared, become), and what it
  * gives up for good.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * proto.h - the milter protocol, versions 2 to 6, as Postfix and Sendmail speak it: bytes of the
  * MTA become packets, packets become events, and answers become bytes. No I/O, no clock, nothing

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * queue_count.h - how long the MTA's queue is, counted by a child process: a file system that
  * hangs, or a command that does, holds up nobody else.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * refresher.h - reads the limits anew for a loop that must not wait for them: a thread that sleeps
  * until they have changed.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * reload.h - how a master becomes the program that stands in its place on disk, on the
  * configuration that stands there: first tried out in a child, then by exec.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sampler.h - measures the host's load in the master, puts the level into the zone, and logs its
  * changes.

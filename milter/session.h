@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * session.h - what one SMTP session has said, and which step of the road is due.
  *

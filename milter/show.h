@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * show.h - what the observer's process does: reads the zone and Redis, and answers over HTTP.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * snapshot.h - the ruleset in force in this worker: the file's, overlaid by what Redis holds.
  *

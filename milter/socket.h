@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * socket.h - opens the milter socket. Not left to libmilter, which steals a live unix socket.
  */

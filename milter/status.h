@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * status.h - what this weir-milter tells the others on its Redis of itself, for weirctl status.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * takeover.h - the other side of a handover: what of it fits the configuration, and what has to be
  * made anew.

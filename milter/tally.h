@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * tally.h - each decision is counted, for whoever watches (weir/watch.h, weirctl status).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * wants.h - what weir wants to be told of a session: the steps, and the macros at each. Both engines
  * ask the MTA for the same.

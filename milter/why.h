@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * why.h - what a client would get now, and what its counters say: the milter's own plan, a
  * question that only looks, the milter's own judge.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * worker.h - one worker process: its store, its snapshot of the limits, its engine.
  */

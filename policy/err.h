@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * err.h - one-sentence errors without stdio: libpolicy links nothing that can do I/O.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fold.c - see fold.h. Each step makes the name shorter or leaves its length, but for A-labels.
  */

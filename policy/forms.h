@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * forms.h - under which texts an entry about a mail address or a host name may stand.
  */

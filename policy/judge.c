@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * judge.c - the last step of the road: what the client is told. The only place that decides.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * limit.c - the words of a limit. What they must be as a whole: limit_finish.c.
  */

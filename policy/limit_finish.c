@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * limit_finish.c - what the words of a limit must be as a whole, and what follows from them.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * limit_text.c - a limit in words: the way back from limit_set().
  */

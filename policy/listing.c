@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * listing.c - the words of an entry of the lists, in the file as in Redis.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * load.c - signals to a level; see load.h. The words of the marks: load_words.c.
  */

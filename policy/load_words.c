@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * load_words.c - the marks of load levels as people write and read them.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mailbox.c - one spelling for the many that SMTP allows for one mailbox.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * netset.c - a set of networks as disjoint sorted ranges.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * overlay.c - what Redis lays over the file: limits, overrides, lists.
  *

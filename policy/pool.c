@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * pool.c - the domain that stands for a client, or none if its name is a number that a provider
  * has given it.

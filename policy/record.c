@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * record.c - whose counters a question is about: the keys of records, and how long they are kept.
  */

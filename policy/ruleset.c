@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ruleset.c - the built-in limits, and the whole that limits and greylisting make.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * units.c - durations, sizes, rates and switches as people write them.
  *

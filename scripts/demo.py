@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The demonstration itself; scripts/demo prepares the ground and starts it.
 
 Each scene says what will happen, lets it happen, shows what went over the wire,

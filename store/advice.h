@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * advice.h - Redis' settings that are dangerous for what weir keeps there: found and told, a line
  * each, once a host and again after a change. For the keeper's thread: nobody waits for it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ask.c - see ask.h; the layouts are described in lua/ask.lua and lua/load.lua.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ask.h - the two scripts' protocol: a request becomes a command, a reply becomes an answer.
  *

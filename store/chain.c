@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * chain.c - what a worker asks: the zone's memory of refusals, then Redis, then the zone.
  */

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # embed-lua.awk - turns store/lua/NAME.lua into `const char lua_NAME[]`, C on standard output.
 #
 #	awk -f embed-lua.awk lua/ask.lua lua/load.lua > lua.c

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * keeper.h - the background thread of a Redis store: looks whether Redis is back, tells it of
  * sessions that have ended, and renews the leases of those that go on. It has a connection of

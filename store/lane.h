@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * lane.h - one pipelined connection to Redis, shared by all threads of a worker.
  *

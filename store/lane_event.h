@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * lane_event.h - one pipelined connection to Redis on an event loop (libevent): lane.h for who must
  * not wait. All that is queued in one turn of the loop is sent by one write at its end.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * lua.h - the scripts of lua/, as text; lua.c is made from them by embed-lua.awk.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * memfd.h - memory with a descriptor, which another program can be left through exec.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * nodes.c - see nodes.h. hiredis' own blocking calls: nobody's mail waits for this.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * nodes.h - what all weir-milters on one Redis say of themselves (PREFIX:nodes, PREFIX:node:NODE).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * overlay.c - what all of a store's users do with an overlay: take changes in, free it.
  */

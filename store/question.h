@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * question.h - one question to Redis, as a machine that does no I/O: it says what is to be sent
  * and to which node, is told what came back, and says what that means. Whoever drives it has

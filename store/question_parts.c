@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * question_parts.c - a request whose records lie in several slots of a Redis Cluster: it is split,
  * asked in parts, and judged as one.

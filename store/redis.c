@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis.c - the store in Redis, for threads that wait: drives each question (question.h) over the
  * lanes, one to each node, all parts of it at once.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis_event.c - see redis_event.h: drives each question (question.h) over lanes on the loop, one
  * to each node, all parts of it at once.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis_event.h - a store in Redis, or a chain over one, for engines on an event loop: with this,
  * store_submit() does not wait. The other calls do, and go over a connection of their own.

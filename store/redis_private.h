@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis_private.h - between redis.c and redis_event.c, so that only who wants an event loop links
  * one.

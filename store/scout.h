@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * scout.h - a background thread that finds out where Redis is: asks the sentinels for the master,
  * or the nodes of a Cluster who serves which slot. It has connections of its own, so no question

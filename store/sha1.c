@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sha1.c - FIPS 180-4, for strings that fit in memory. Only names scripts (EVALSHA).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sha1.h - the name under which Redis knows a script. Nothing here is a secret.
  */

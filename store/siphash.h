@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * siphash.h - SipHash-2-4, 64 bits: a hash that nobody without the secret can aim.
  *

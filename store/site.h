@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * site.h - what the parts of one Redis store share: where it is, how its keys are named, and
  * what its owner is told when it stops or starts to answer.

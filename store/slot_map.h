@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * slot_map.h - which node of a Redis Cluster serves which of the 16384 slots, as CLUSTER NODES
  * tells it. That text is one flat reply, and names failed nodes, too.

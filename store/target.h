@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * target.h - where Redis is: socket addresses, found without ever making a question wait for
  * the name service.

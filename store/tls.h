@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * tls.h - TLS for a wire, by OpenSSL over memory: the wire keeps its socket that never blocks, and
  * this turns what is to be sent, and what has come, into bytes of the other kind.

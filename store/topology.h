@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * topology.h - the nodes that hold the counters, and which of them holds a key. One node, node 0,
  * for a Redis that stands alone or behind sentinels; in a Cluster those that serve slots.

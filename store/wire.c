@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * wire.c - see wire.h. hiredis' own I/O is not used: it raises SIGPIPE, cannot try the next
  * address without blocking, and resolves names as it connects.

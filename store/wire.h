@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * wire.h - one connection to Redis: a socket that never blocks, what is still to be sent, and
  * hiredis' parser for what comes back. AUTH (or PING, where there is no password) and SELECT go

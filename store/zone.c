@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone.c - the zone's memory: the mapping, its locks, the table of counters, and the clients
  * refused a moment ago.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_ask.c - the zone as a store: check and charge in one step, under the locks of all shards
  * that a request touches.

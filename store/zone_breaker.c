@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_breaker.c - do the workers, together, think that Redis is down?
  *

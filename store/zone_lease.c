@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_lease.c - leases: which sessions are open, so that none stays counted for ever.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_load.c - what the master has measured of the host's load, for all workers.
  *

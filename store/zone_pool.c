@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_pool.c - what the zone remembers of a pool: its trust, and whether a trap blocks it.
  *

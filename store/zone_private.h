@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_private.h - how the zone lies in memory, for store/zone*.c and their tests.
  *

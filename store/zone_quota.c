@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_quota.c - the zone's table of sliding windows: as that of the entries, with larger ones.
  */

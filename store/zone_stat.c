@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_stat.c - what all workers together have done: counters, and how long Redis took.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_top.c - which clients came most in the last hour, in fixed memory however many there are.
  *

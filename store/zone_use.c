@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_use.c - how full the zone's table is: counted in some pages of it, and multiplied.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_watch.c - decisions counted by what they were, the last hour by minutes, and what the
  * master and the workers say of themselves. See weir/watch.h.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_watch.h - how that lies in the zone which is there to be looked at (weir/watch.h).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_worker.c - the workers that share a zone: how many sessions each has, which of them drain,
  * and whether this host takes new sessions at all.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
 # check-imports.sh [SOURCE-DIRECTORY] - proves that includes go one way:
 #
 #	include <- policy <- store <- conf <- milter, ctl

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
 # check-policy-pure.sh [ARCHIVE] - proves that libpolicy does no I/O and asks no clock: what it calls
 # is its own, or stands in the list below.
 #

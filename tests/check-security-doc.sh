@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
 # doc/security.md promises defences; each test that it names exists.
 set -eu
 top=${srcdir:-$(dirname "$0")/..}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # bash completion for weirctl(8): as /usr/share/bash-completion/completions/weirctl, or sourced.
 # Names of limits and clients are asked of Redis, with the options that are on the line.
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * answer.h - what a store says to a request: counts, never decisions about mail.
  */

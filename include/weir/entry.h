@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * entry.h - how a change is written in Redis: the words of the setting itself, and beside them
  * until, by and reason.

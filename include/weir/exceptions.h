@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * exceptions.h - who is treated otherwise than the limits say: overrides for one limit, and the
  * lists: exempt and blocked clients, who is greylisted and who is not, spam traps. Built whole

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * facts.h - what is known when the MTA asks. The session fills it; plan and judge read it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fold.h - one counter for a mailbox that calls itself by many names: with a tag, wrapped by a
  * signature or by a forwarder, in Unicode or in ASCII.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * limit.h - one limit: it counts something per something, and says what happens above it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * load.h - how busy the host is, as one level: 0 normal, 1 strangers are refused at connect, 2 all
  * but the exempt are.

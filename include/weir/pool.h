@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * pool.h - which clients are one sender: those whose confirmed name lies in the same domain that
  * somebody can register. A large sender retries from any of its hosts, in any of its networks.

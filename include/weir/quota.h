@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * quota.h - a sliding window: at most so many in any time of one length.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis.h - the store in Redis, and the chain that puts the zone around it.
  *

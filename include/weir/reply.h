@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * reply.h - the SMTP reply that a client gets to see: code, enhanced code, text.
  *

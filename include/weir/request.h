@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * request.h - plan: facts + ruleset -> what has to be asked of the store, in one round trip.
  *

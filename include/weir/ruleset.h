@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ruleset.h - everything that plan and judge go by: limits, greylisting, exemptions, mode.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * store.h - where counters live: one contract, two back ends (Redis, the zone) and the chain of
  * both that a worker uses. tests/contract runs the same cases against each.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * trust.h - what a pool has earned: `known` without a list that somebody keeps.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * units.h - how people write durations, sizes, rates and switches, in the file, in Redis and on
  * the command line alike.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * verdict.h - judge: facts + request + answer -> what the client is told, and why.
  *

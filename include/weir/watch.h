@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * watch.h - what of a zone is there to be looked at: every decision counted by what it was, the
  * last hour by minutes, and who came most.

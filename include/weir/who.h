@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * who.h - whom an entry of the lists is about, as people write it.
  *

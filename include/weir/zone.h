@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone.h - one shared-memory table for all workers of one weir-milter.
  *

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-2-Clause
 -- ask.lua - check and charge: one request, one atomic step.
 --
 -- KEYS  1                 PREFIX:generation; missing in a Cluster, where it is in another slot

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-2-Clause
 -- change.lua - one change of what Redis lays over the file: checked, made and recorded at once.
 --
 -- KEYS  PREFIX:generation, PREFIX:history, PREFIX:format, PREFIX:SECTION (a hash)

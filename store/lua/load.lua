@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-2-Clause
 -- load.lua - what Redis lays over the file, and its generation, as one snapshot.
 --
 -- KEYS  PREFIX:generation, PREFIX:format, then the hashes: PREFIX:limits, overrides, lists,

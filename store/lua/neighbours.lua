@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-2-Clause
 -- neighbours.lua - tells the other weir-milters whether this one asks for a load level by itself,
 -- and counts who does.
 --

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-2-Clause
 -- probe.lua - can everything be written that ask.lua writes?
 --
 -- KEYS  PREFIX:probe:NODE, PREFIX:probe:NODE:open

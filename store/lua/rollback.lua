@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-2-Clause
 -- rollback.lua - puts limits, overrides, lists and drain back to what they were at a generation.
 --
 -- KEYS  PREFIX:generation, PREFIX:history, PREFIX:limits, PREFIX:overrides, PREFIX:lists,

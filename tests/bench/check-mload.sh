@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
 # check-mload.sh - the load generator and the null milter understand each other: what was
 # negotiated is obeyed, every session comes to its end, and what the milter answers is counted.
 set -u

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * delay_proxy.c - makes a server far away: each byte arrives later by the same time, on its way
  * there and on its way back. What is under way is not bounded, so pipelining works as it does

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * hist.h - how long things took: a histogram of logarithmic buckets, each at most 1/64 wide, in
  * nanoseconds. Adding costs a few instructions; all of it fits a few pages.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """How long open sessions stay miscounted after each way to die.
 
     WEIR_MILTER=... tests/bench/lease_bench.py

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mload.c - loads a milter as a Postfix would that has many SMTP sessions, and says as JSON how
  * fast it was and what it answered.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mload.h - the load generator: it plays a Postfix that has many SMTP sessions, and asks a milter
  * about them. mload.c has the options and the loop, mload_session.c one session, mload_wire.c

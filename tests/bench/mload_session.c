@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mload_session.c - one SMTP session as the milter sees it.
  */

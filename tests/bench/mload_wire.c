@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mload_wire.c - the milter protocol, version 6, as Postfix 3.7 speaks it (milter8.c): it sends
  * the macros of a step in one piece with the step, and even when the milter does not want the

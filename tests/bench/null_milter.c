@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * null_milter.c - a milter on libmilter that does nothing: what any milter on libmilter costs.
  *

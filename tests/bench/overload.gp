@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # overload.gp - the plot of doc/load.md from the tables of overload_bench.py:
 #
 #	gnuplot -e "dir='OUT-DIRECTORY'" tests/bench/overload.gp

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """What a synthetic overload does to known clients, with load levels and without, through a real
 Postfix.
 

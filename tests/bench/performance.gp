@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # performance.gp - the plot of doc/performance.md; scripts/bench writes its tables and runs it:
 #
 #	gnuplot -e "dir='DIRECTORY'; out='FILE.svg'" tests/bench/performance.gp

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * policy_load.c - loads a server of Postfix' policy protocol (postgrey): so many connections, on
  * each one question after the other, as smtpd(8) keeps its connections. Prints as JSON how fast

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis_rtt.c - the bare round trip to a Redis: PING after PING on one connection, as a
  * blocking client does it. Prints the time of one as JSON, in milliseconds.

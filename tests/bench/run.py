@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """Measures weir, the null milter and the peers side by side; scripts/bench calls it.
 
     WEIR_BUILD=... tests/bench/run.py [--minutes M] [--quick] [--out FILE.json] [CASE...]

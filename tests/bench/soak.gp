@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # soak.gp - the plot of scripts/soak from its table:
 #
 #	gnuplot -e "dir='OUT-DIRECTORY'" tests/bench/soak.gp

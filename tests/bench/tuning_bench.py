@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """How much a hundred changes of a limit a second cost the mail that flows meanwhile.
 
     WEIR_MILTER=... WEIRCTL=... tests/bench/tuning_bench.py [ROUNDS [SECONDS]]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * change_fixture.h - the scripts behind weirctl's changes, run against a private Redis, and what
  * they leave there; for test_change.c and test_rollback.c.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
 # check-loop.sh - the faults of Redis once more, for a store that is asked by an event loop.
 set -u
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fake_server.c - see fake_server.h. One client at a time; a new one ends the one before.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fake_server.h - something on a unix socket that is not Redis: waits for the first bytes of a
  * client, says what it was told to say, and hangs up or stays silent.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * generator.h - random rulesets and random questions, for the tests that compare the stores or
  * check what limits let through.

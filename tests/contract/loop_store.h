@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * loop_store.h - a Redis store as an engine on an event loop uses it: what any thread asks is
  * submitted by the loop's thread. So the same tests run over store_submit().

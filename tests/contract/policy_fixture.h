@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * policy_fixture.h - the same cases against the zone, Redis and the chain of both, each with an
  * empty store, for test_*_policy.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * redis_fixture.h - a private redis-server on a unix socket in a directory of its own. It ends
  * with the test program, however that ends.

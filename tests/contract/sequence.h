@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sequence.h - random questions under random rules, with time that passes between them, for
  * test_two_stores.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * store_fixture.h - requests made by hand, and threads that ask all at once, for the tests of
  * the stores. T0 is a time to count from; everything that passes it is independent of clocks.

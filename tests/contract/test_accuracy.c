@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_accuracy.c - how exact limits are, in each store, whatever the order and the times in which
  * questions come:

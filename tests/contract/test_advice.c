@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_advice.c - what is dangerous about Redis' settings is said once, and again when it has been
  * mended and is back; who may not look is not told, and nothing else suffers.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_botnet.c - a flood from millions of addresses against the chain of Redis and zone: memory
  * stays within its bounds, and limits of the clients in its midst are exact throughout.

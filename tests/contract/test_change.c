@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_change.c - change.lua, the script behind weirctl: one change, checked, made and recorded at
  * once, however many people make theirs. The way back: test_rollback.c.

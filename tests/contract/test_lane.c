@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_lane.c - one connection for all threads of a worker: who gives up, leader or not, must never
  * keep the lead, or nobody would send and receive any more, and every later question would time

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_neighbours.c - several weir-milters on one Redis, and how many of them ask for a load level;
  * and that of a stranger to whom a busy host says no Redis keeps nothing.

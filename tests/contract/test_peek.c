@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_peek.c - only to look: the same figures as a real question would get, and nothing is
  * charged or written by it - not in Redis, not in the zone.

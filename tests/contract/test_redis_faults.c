@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_redis_faults.c - what Redis, the network and the administrator do to a store: each
  * question still ends in time, and the breaker keeps the rest away until Redis is back.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_redis_hostile.c - something that is not Redis, or no longer: whatever it says, the
  * question ends in time with STORE_DOWN, and the failure counts.

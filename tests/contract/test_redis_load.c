@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_redis_load.c - what the store reads of the limits, overrides and lists in Redis, whatever
  * somebody may have put there.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_redis_policy.c - correspondents and the embargo in all stores; and what Redis keeps of
  * quotas, trust, traps and shadows: the form of each field, and whatever a hand may write there.

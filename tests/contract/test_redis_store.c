@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_redis_store.c - what only the store in Redis does: generations, life times,
  * leases, and what people may have written by hand.

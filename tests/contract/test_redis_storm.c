@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_redis_storm.c - many threads on one connection while Redis stops, goes on, forgets its
  * scripts and drops its clients. Nobody waits longer than he said, and nobody ever gets the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_refusals.c - clients refused a moment ago: the chain answers for Redis, but never for
  * longer than ZONE_REFUSAL_US, and never by other rules.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_rollback.c - rollback.lua: limits, overrides, lists and drained hosts as they were at a
  * generation, to the letter, or nothing at all.

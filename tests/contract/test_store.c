@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_store.c - the contract of store.h: the same cases against the zone, Redis, and the chain
  * of both; the latter two also as an event loop asks them. Time is passed, so nothing here waits but for the release of a session.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_store_policy.c - the contract of store.h for quotas, ladders, probes and notes, trust, traps
  * and greylisting's extras: the same cases against the zone, Redis, and the chain of both. What

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_two_stores.c - the zone and Redis answer alike: random rules, random questions, a clock of
  * our own; each question goes to both, and all that they say is compared, as is the verdict.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Fixtures of the end-to-end tests; the servers are in harness/.
 
 redis, postfix, sendmail   one server a session; redis is emptied for each test.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Load for the end-to-end tests: many milter sessions at the same moment, and
 polite SMTP clients in the background of a test.
 

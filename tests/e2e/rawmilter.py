@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A client of the milter protocol, version 6: it plays the MTA.
 
 It can say things that no MTA says (wrong lengths, wrong order, huge macros),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Slow SMTP clients: a number of sessions that are always in progress, each held
 for a while at another stage, through an MTA whose milter must not be lost.
 

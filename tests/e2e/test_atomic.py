@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Check and charge are one step: however many sessions of one client arrive at
 once, through several weir-milters or the workers of one, exactly the limit gets
 in."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl attach: what it shows, what it changes, and that it can be taken back; and with that
 change mail does go through weir."""
 

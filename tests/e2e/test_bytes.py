@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Limits of bytes: what counts as the size of a message, when a client is told that
 it does not fit, and that a message which is refused after the dot is neither
 delivered nor lost.

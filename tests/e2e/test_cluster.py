@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A real Redis Cluster of six nodes behind weir-milter and weirctl, under an MTA that goes on
 receiving mail: a primary is killed, slots are moved, requests span slots."""
 

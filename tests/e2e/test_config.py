@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The configuration file: each mistake is refused with its line and with words
 that say what to do; -n shows what is in force."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The Redis users of etc/redis-acl.conf, as that file makes them: each can do its
 work, has no right that the work does not use, and the one that only reads is told
 so in a sentence."""

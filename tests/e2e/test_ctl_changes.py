@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Changes with weirctl: who is on record for one, how it is taken back, what is refused
 before it is written, and many at once."""
 

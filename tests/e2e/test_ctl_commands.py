@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Every command of weirctl: what a person reads, what a program reads, how wide it is,
 wrong usage, and completion. Most of it needs a Redis and no mail."""
 

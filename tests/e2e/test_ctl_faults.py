@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl when Redis is away, odd or full of rubbish, and when it is told nonsense: one
 sentence, the right exit status, soon, nothing half done, and no terminal harmed."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl and the records that are not a client's own: networks, users, senders."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What weirctl changes, mail obeys: at the next decision for limits, overrides and
 exemptions, within a second where a weir-milter remembers something by itself."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """`weirctl why` says beforehand what then really happens, and changes nothing."""
 
 import time

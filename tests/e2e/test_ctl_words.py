@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl and limits with a quota, a ladder, `for`, bytes, rejected recipients and pools:
 what list, why, top, clear and the warning make of them."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Recipients that the MTA itself refuses: which of them a milter is shown, what a
 dictionary attack comes to, and that nobody loses mail by it.
 """

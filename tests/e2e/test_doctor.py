@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl doctor: one broken set-up a finding, and nothing to say of a good one; and what it
 shows of real SMTP. weirctl attach is in test_attach.py."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Maintenance by `weirctl drain` or by a signal: new sessions get 421, those in
 progress end with 221, and weirctl says when none is left."""
 

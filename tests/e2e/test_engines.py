@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Both engines say the same to an MTA, byte for byte: what real MTAs say to the libmilter engine is
 written down and said again to the event engine, which has to answer with the same bytes."""
 

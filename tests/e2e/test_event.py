@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the event engine can and libmilter cannot: a slow Redis makes nobody wait for others, no
 descriptor left is no reason to spin, time-outs are exact, half a packet holds nothing up."""
 

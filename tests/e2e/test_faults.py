@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The fault matrix: each fault of Redis, of the line to it, of clocks and of logs, under a
 steady load through Postfix and Sendmail at once. No 5xx, no lost message, no wrong verdict, no
 reply later because of Redis than BAR, the breaker soon open, Redis soon used again, one line a

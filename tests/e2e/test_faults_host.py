@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Faults that are not Redis': no descriptor left, a worker killed in the middle of each
 callback, more clients than the zone has room for."""
 

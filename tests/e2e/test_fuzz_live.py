@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Mutated sessions of real MTAs against a running weir-milter (tests/fuzz/fuzz_milter_live.c):
 nothing that it answers is unsound, no worker dies, nothing false stands in the log, memory
 and descriptors stay as they were, and afterwards it serves and counts as ever.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Greylisting: who is put off, for how long, who never is, and that a sender
 who is put off pays with no limit.
 

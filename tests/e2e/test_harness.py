@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The harness itself, without weir: servers start, and both MTAs put a
 milter's refusals on the wire as doc/ says they do."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What no MTA says: wrong lengths, wrong order, huge or poisonous values, a
 thousand connections that say nothing. Afterwards weir serves as before, with
 the same workers, no descriptor lost, and nothing false in its log or in Redis."""

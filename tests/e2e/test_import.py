@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl import: lists of other greylisting programs, taken over as one change, and taken
 back by one; what was not understood is said, with its line.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Names that want to be something else: a line of the log, a format, a key of Redis or a
 pattern of keys. Through real MTAs as far as these let them through, and raw where they do
 not: the log has one true line a decision, keys have one form, and the limits in Redis are

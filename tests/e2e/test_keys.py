@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Limits per user, sender, recipient, their domains, or HELO: who shares a counter,
 who does not, and under which key of Redis it is kept.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Limits: who shares a counter, how much gets in, what is charged, what drains,
 and what a session that is open counts for.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Lists: whom greylisting leaves alone, whom it asks with a delay of his own, in Redis as
 in the file; what weirctl takes, refuses and shows of them.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Load levels: signals make a level, level 1 refuses strangers at connect and level 2 all but
 the exempt, by real MTAs; and weir-milters that tell each other of it.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Each count, by each key that makes sense for it, in both stores, through both
 MTAs: the limit is filled, the next is refused by it and nobody else, and the
 counter stands where it should. doc/policy.md has the table of these tests.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Metrics: the figures are right, survive workers and reloads, are read by a real Prometheus; and
 nothing that comes in over HTTP is felt by mail."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weir is not there: never was, is killed in the midst of a session, or loses a
 worker. What the client sees is the MTA's default action; doc/mta.md has these
 tables for the administrator. Mail is never lost, and QUIT ends with 221.

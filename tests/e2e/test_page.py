@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The page to look at, in a real browser: what it shows is true, clicks tell why, nothing hostile
 becomes HTML, and it stays quick with a hundred thousand clients.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The policy as a whole: quotas, whom a limit is for, who is known and how that is
 earned and lost, ladders of networks, and what greylisting knows beside its triplets.
 """

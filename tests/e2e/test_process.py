@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The process model: how weir-milter starts, on which socket and as whom, what
 happens when one of its processes dies, and how all of it ends."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """doc/recipes: the files of etc/recipes, as they are shown there, at work in real Postfix. What
 has to differ from a real host is replaced: sockets, ports, users, the address of Redis."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Every fault of Redis, under an MTA that goes on receiving mail: no 5xx, no
 lost message, no slow reply; the limits hold on; one line when Redis goes and
 one when it is back; and then it is used again."""

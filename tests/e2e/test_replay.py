@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl replay and suggest, on logs that a real Postfix and a real Sendmail wrote, and on
 logs that nobody would write."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the client sees: each reply that weir can give, at each stage where it
 can give it, on both MTAs, as whole conversations down to who hangs up.
 

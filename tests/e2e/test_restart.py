@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reload and stop: no session is lost, whatever stage it is at, and no question
 of an MTA stays without an answer. Here the MTAs put off all mail (451) when they
 lose the milter, so a loss cannot hide behind "accept".

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Least rights, as doc/security.md promises them: what weir-milter gives up, what its files
 and sockets allow, and where a password never appears."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Redis behind real sentinels: the master dies, or is demoted, under an MTA that goes on
 receiving mail."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a session can do: pipelining, several messages, RSET, STARTTLS, going
 away in the midst; and what weir asks the MTA to tell it at all.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """`weirctl limit shadow`: other figures beside a live limit, whom they would have
 refused, and nobody who was refused by them."""
 

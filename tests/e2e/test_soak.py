@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """scripts/soak: a run of seconds, so that the script itself cannot rot, and what its
 judge has to find in figures that were tampered with."""
 

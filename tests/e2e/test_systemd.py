@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """At home under systemd: Type=notify, priorities in the journal, and a unit file that gives
 away little. (scripts/check-package runs it under a real one.)"""
 

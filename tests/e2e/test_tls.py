@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """TLS to Redis: weir's own, and a stunnel in between as weir.redis(7) has it."""
 
 import subprocess

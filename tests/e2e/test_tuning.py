@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Limits that are changed in Redis by hand while mail flows: two weir-milters
 on one Redis obey the next moment, and nothing that somebody writes there can
 hurt them."""

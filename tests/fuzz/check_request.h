@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * check_request.h - what has to hold of each request that plan makes, whatever the client said
  * and the limits are.

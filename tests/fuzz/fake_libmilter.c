@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fake_libmilter.c - see fake_libmilter.h. It holds weir to what the real one and the MTAs want.
  */

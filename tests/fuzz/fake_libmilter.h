@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fake_libmilter.h - libmilter as engine_libmilter.c sees it, without a socket or a thread: the
  * callbacks that it registers can be called, and what it does in them is looked at.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz.h - what the fuzz targets share. A target is one function that takes any bytes, gives
  * them to weir, and CHECKs what has to hold of whatever comes back.

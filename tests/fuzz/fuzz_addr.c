@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_addr.c - addresses and networks from text and from sockaddrs: what is read can be
  * printed, and reads the same again.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_callbacks.c - what an MTA, or who plays one, can make libmilter call: any sequence of
  * callbacks with any arguments, for three sessions in turns, through the engine to the zone.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_conf.c - the configuration file: whatever it holds, it is either taken whole, and then
  * all that it says is in range, or refused with a line that names it.

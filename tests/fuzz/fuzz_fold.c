@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_fold.c - the one name of a mailbox with many: within its bounds, never empty where the
  * mailbox is not, and the same when it is folded again.

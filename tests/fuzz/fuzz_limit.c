@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_limit.c - the words of a limit, and the entries in Redis that hold them: what is taken is
  * in range, means the same when it is written out and read again, and makes a bucket whose

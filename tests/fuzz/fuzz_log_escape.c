@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_log_escape.c - values in log lines: always in one piece, always printable, and what is
  * not cut can be read back.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_mailbox.c - the name under which a mailbox is counted: it always fits, holds nothing that
  * SMTP lets a client vary, and is the same for each spelling of a mailbox.

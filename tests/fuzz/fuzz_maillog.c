@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_maillog.c - mail logs, which strangers write as much as the MTA: each line gives events
  * whose texts lie inside the line, or none.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_milter_live.c - plays an MTA that has lost its mind against a running weir-milter: sessions
  * of real ones (tests/fuzz/sessions, made by tests/fuzz/record), mutated, one after another.

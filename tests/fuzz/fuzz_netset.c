@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_netset.c - a set of networks says the same as looking at each of them.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_overlay.c - limits, overrides and lists as a hostile Redis might hold them: what comes
  * out is a ruleset as sound as the file's, and what was not rejected is in force.

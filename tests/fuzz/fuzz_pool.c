@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_pool.c - the shapes of host names: what is a pool is the end of the name, a domain that
  * somebody has registered, whatever its owner wrote; and a name made of the client's address never

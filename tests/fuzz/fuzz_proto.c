@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_proto.c - what an MTA, or somebody who can reach the milter socket, sends: packets, their
  * order, what they carry, and the answers. Also whatever it cuts into pieces.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_redis_reply.c - what a hostile Redis may answer: any bytes on the connection end as an
  * answer in range, an overlay that is sound memory, or an error; never worse. And the commands

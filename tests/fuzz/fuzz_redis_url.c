@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_redis_url.c - where Redis is: what is taken fits and is sound, what is not taken changes
  * nothing, and no complaint ever repeats a password.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_replay.c - limits tried on a log: whatever the log says, the figures fit together, and no
  * session stays open.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_reply.c - what may stand in a reply to a client: never more than both MTAs pass on.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_session.c - a whole SMTP session of a hostile client: through session, plan, the zone and
  * judge to the lines in the log. Requests are sound, the log cannot be forged, and what was

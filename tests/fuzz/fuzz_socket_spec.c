@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fuzz_socket_spec.c - the name of a milter socket: what is taken is one address to bind, never
  * all of them by an oversight, and the port is the one that stands there.

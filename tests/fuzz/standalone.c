@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * standalone.c - runs a fuzz target without a fuzzer.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The Debian package on a mail server of its own: a Debian that systemd-nspawn boots, with
 Postfix, Redis and no network. Run by scripts/check-package. The tests are the life of one
 installation, in this order."""

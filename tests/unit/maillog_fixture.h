@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * maillog_fixture.h - lines of mail logs for tests: read as a log is, and what they say as text.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * overlay_fixture.h - the built-in limits, what Redis holds over them, and what is said of it;
  * for test_ruleset_overlay.c and test_ruleset_exceptions.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * session_fixture.h - one session under a few limits, and whoever answers it, for test_session*.c.
  */

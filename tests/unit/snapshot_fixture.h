@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * snapshot_fixture.h - a store that only knows limits, for test_snapshot*.c.
  */

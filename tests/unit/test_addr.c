@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_addr.c - addresses, networks and sets of networks: reading, masking, printing, looking up.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_bucket.c - the leaky bucket: figures, and what must hold for any sequence of arrivals.
  */

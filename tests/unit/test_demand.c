@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_demand.c - how much each client wanted at most, and the histograms of that.
  */

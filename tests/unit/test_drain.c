@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_drain.c - maintenance: whom an entry of Redis is about and until when, who is refused, and
  * that a session in progress knows nothing of it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_entry.c - how a change is written in Redis: taking it apart word by word.
  */

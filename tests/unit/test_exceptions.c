@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_exceptions.c - clients that are treated otherwise: which override and which entry of the
  * lists counts. How they are written: test_who.c; senders and recipients: test_lists.c.

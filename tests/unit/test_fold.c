@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_fold.c - under which name a mailbox is counted that calls itself by many.
  */

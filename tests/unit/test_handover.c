@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_handover.c - what one master leaves to the next: written, read, refused if it makes no
  * sense; the workers it takes over, and their places; the listening socket that falls silent.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_host.c - what is read of the host: below a /proc of our own, in queues of our own, and from
  * commands that do not do what they should. And how the zone passes on what was made of it.

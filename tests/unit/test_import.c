@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_import.c - what other programs' lists become: entries, and notes of what could not.
  */

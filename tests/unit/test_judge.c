@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_judge.c - from counts to the verdict: which limit speaks, what it says, and what is only noted.
  */

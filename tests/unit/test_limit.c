@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_limit.c - the words of a limit, there and back, and what the whole must be. Its bucket: test_bucket.c.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_lists.c - what the lists say: their words, and which entry decides about greylisting and
  * about traps. Exempt and blocked clients: test_exceptions.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_load.c - load levels on a simulated clock: marks, several signals, what flaps, what is
  * missing, floods that come back, a clock that goes back.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_load_road.c - the host's load on the road: what is asked of whom at which level, and what
  * he is told.

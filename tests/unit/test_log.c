@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_log.c - no line can be forged, and a flood of equal lines is folded into one with a count.
  * The clock is this file's own.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_mailbox.c - one name for the many spellings of a mailbox.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_maillog.c - the bytes and the dates of a mail log.
  */

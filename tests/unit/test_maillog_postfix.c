@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_maillog_postfix.c - what lines of Postfix 3.7 say.
  */

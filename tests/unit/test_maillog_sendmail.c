@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_maillog_sendmail.c - what lines of Sendmail 8.17 say.
  */

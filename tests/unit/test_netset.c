@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_netset.c - sets of networks: a look-up says the same as asking each network in turn.
  */

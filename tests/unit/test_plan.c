@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_plan.c - which counters a question is about, under which keys, and what the MTA has to tell.
  * Greylisting's part: test_plan_greylist.c.

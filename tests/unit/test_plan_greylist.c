@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_plan_greylist.c - whether greylisting is asked, and the key that stands for the triplet.
  */

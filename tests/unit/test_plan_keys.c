@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_plan_keys.c - limits per user, sender, recipient, domain or HELO: who is counted under which
  * key, who under none, which of them make sense, and what the MTA has to tell for them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_plan_policy.c - what each stage costs which limit and how (charge, probe, note), for whom,
  * on which networks of a ladder and in which pool; and what the MTA is asked to show for it.

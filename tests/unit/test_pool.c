@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_pool.c - which clients are one pool: real shapes of the names of lines, rented hosts and
  * large senders, and what else may stand in a reverse zone.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_proto.c - the milter protocol byte by byte: what may come in which order, what it carries,
  * what is answered, and what ends the connection.

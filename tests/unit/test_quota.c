@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_quota.c - the sliding window: figures, and what it promises for any sequence of arrivals:
  * never more than a twentieth above the quota in any window, and who stays below is never refused.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_redis_url.c - where Redis is, as people write it, and as they mistype it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_replay.c - plan, ask, judge over a log, for one ruleset and for two.
  */

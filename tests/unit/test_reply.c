@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_reply.c - which replies may be configured: temporary codes only, text that both MTAs pass on.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_ruleset.c - the built-in limits, and the rules that hold for all of a ruleset. What Redis
  * lays over it: test_ruleset_overlay.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_ruleset_exceptions.c - the overrides and lists of Redis: what may stand there, what becomes
  * of it, and that weirctl's check before writing says the same.

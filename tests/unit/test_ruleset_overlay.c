@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_ruleset_overlay.c - what Redis lays over the limits of the file.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_session.c - the beginning of a session: what is decided at connect, when it is told, and
  * whether the MTA has to go on asking.

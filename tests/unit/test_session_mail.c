@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_session_mail.c - the messages of a session: what is counted once, what is asked again, and
  * what is kept of the client's words.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_slot_map.c - the slot of a key, and maps and redirections of a Redis Cluster, as they are and
  * as nobody should send them.

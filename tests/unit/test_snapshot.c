@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_snapshot.c - the ruleset in force: swapped whole, and kept while somebody holds it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_snapshot_complaints.c - entries in Redis that are ignored: logged once, by one worker, and
  * without letting them forge a line.

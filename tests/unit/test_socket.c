@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_socket.c - what the name of a milter socket means. Numeric addresses only: nothing is looked
  * up, nothing is opened.

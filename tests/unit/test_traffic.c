@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_traffic.c - from the lines of a log to what weir-milter would have been asked.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_trust.c - a pool's life on a clock of its own: trust is not bought in a day, is lost by
  * what goes wrong, fades in silence, and comes back only by being earned. The figures are those

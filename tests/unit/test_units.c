@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_units.c - durations, counts, rates, sizes and switches: what is read, and what is not.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_watch.c - what of a zone is there to be looked at: decisions counted by what they were, the
  * last hour by minutes, who came most, how full it is; and these figures as text.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_who.c - whom an entry is about: how it is written, and which facts it matches.
  */

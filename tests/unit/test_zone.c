@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_zone.c - the zone's table: what stays and what goes, and the clients refused a moment ago.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_zone_ask.c - the zone as a store: check and charge, sessions, greylisting. Time is passed,
  * never slept.

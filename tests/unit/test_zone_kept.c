@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_zone_kept.c - a zone outlives its programs: mapped again behind its descriptor, or refused
  * if another weir made it; and the workers that come, drain, and go.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_zone_shared.c - what workers share: leases and the breaker, and what becomes of them when
  * processes race or die.

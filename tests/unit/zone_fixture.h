@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone_fixture.h - a zone with two workers, and requests to ask of it, for test_zone*.c.
  */

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is measured: the systems, and the cells of the tables. A cell is one run of a generator
 against one system after the other, so that what changes on the machine changes for all of them."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is not a cell: measured once, each in its own way."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """One measurement: the generator loads a system, and what its processes and its Redis used in
 that time is read when the generator says that the time begins and ends."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The peers, from the unpacked Debian packages (scripts/deps bench), each with its committed
 configuration in tests/bench/peers. milter-greylist is not in Debian 12, so it is not among them."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Tables of the results, in markdown. Figures are medians over the rounds; a ratio is made of two
 figures of one round, and stands as the median of the rounds with the least and the greatest."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is measured: weir in its forms, the null milter, and the peers. Each runs alone in a
 process group with all its files in a temporary directory, and ends with the benchmark."""
 

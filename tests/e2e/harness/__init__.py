@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Private Redis, Postfix, Sendmail and weir-milter for the end-to-end tests.
 
 Every class starts its server on loopback with all its files in a directory of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Who checks the passwords that SMTP clients say: whoever says "secret" is who he says.
 
     with Auth() as auth: Postfix(options=auth.postfix_options); Sendmail(auth=auth)

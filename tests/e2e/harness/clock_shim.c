@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * clock_shim.c - a wall clock that can be set for one program: LD_PRELOAD it, and WEIR_CLOCK names
  * a file of 8 bytes, the offset in seconds. The monotonic clock goes on as it is. (libfaketime

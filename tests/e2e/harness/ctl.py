@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weirctl as a person or a script runs it.
 
     ctl = Ctl(redis.url); r = ctl("limit", "set", "connections", "burst=5")

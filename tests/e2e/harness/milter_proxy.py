@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Between an MTA and weir: lets a test act at the very moment at which the MTA says something.
 
     gate = MilterProxy(weir_port); gate.before(b"R", "127.1.2.3", kill); ...; gate.stop()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the two MTAs of the harness have in common."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A private Postfix from the unpacked Debian package.
 
     p = Postfix(milters=["unix:/run/x/milter.sock"]); p.start()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Processes, ports and directories: what every server of the harness needs.
 
 A server must never outlive the tests, nor be touched by them when it is not

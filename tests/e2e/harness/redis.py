@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A private redis-server, and a client of ten commands' worth of RESP.
 
     r = Redis(); r.start()

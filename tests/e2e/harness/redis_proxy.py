@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A line to Redis that goes bad: a proxy on TCP that delays, falls silent, drops new
 connections, cuts answers short or answers rubbish.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A private Sendmail from the unpacked Debian packages.
 
     s = Sendmail(milters=["unix:/run/x/milter.sock"], flag="T"); s.start()

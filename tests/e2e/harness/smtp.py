@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """An SMTP client that keeps the whole conversation.
 
     c = Client("127.0.0.1", port, source="127.1.2.3")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A steady load of SMTP clients, some within their limits and some above, that knows of each
 reply whether it was right.
 

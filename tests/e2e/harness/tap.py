@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Between an MTA and a milter: passes on what they say, and writes it down."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A Redis Cluster and Sentinels on loopback, of real redis-servers.
 
     c = Cluster(); c.start(); c.url; c.cmd("HGETALL", key); c.kill_primary_of(key)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What weir-milter shows over HTTP, and a real Prometheus that reads it.
 
     page = Page("127.0.0.1:9117"); page.get("/readyz").status

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """weir-milter under test: its configuration, its log, its end.
 
     w = Weir('limit connections { ... }', socket="unix:/run/x/milter.sock",

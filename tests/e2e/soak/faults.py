@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What goes wrong during a soak, in an order that follows from the seed.
 
 Breaker is bad luck: Redis dies, hangs, is slow, forgets, is full or may not be written;

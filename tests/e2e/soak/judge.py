@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a soak must not have done, from what was measured.
 
 Growth is judged over the last two thirds of the time, when all has been touched once that

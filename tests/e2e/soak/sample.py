@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the processes use, once a second, as a table (CSV) and for judge.py."""
 
 import csv

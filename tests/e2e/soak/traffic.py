@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Who sends mail in a soak, and what each is told.
 
 Some speak SMTP to Postfix and Sendmail: polite clients that come back when they are put
