@@ -40,8 +40,9 @@ def lowest_free(pid):
 def test_descriptors(weir, redis, silent):
     """More connections than a worker has descriptors for: it takes what it can, idles, goes on
     with those that it has, and serves the rest when some have ended. silent: connections that
-    say nothing, which libmilter accepts without a word to weir."""
+    say nothing, which libmilter accepts without a word to weir. (The other engine: test_event.)"""
     running = weir("""workers = 1
+        engine = libmilter
         limit connections { rate = "100000/1m" burst = 100000 }
         limit messages { rate = "100000/1m" } limit sessions { max = 5000 }""", redis=redis,
         prefix=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"], redis_words='timeout = "250ms"')

@@ -253,6 +253,13 @@ def test_password_is_nowhere(weir, locked, where, right):
         assert SECRET not in text
 
 
+def has_socket(pid):
+    try:
+        return any("socket:" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:       # closed while we looked
+        return False
+
+
 def test_weirctl_command_line(locked):
     """A password behind -r is warned of, and wiped; from the environment it is neither."""
     locked.freeze()
@@ -260,8 +267,7 @@ def test_weirctl_command_line(locked):
         with subprocess.Popen([Ctl().argv[0], *option, "limit"], stderr=subprocess.PIPE,
                               env={**os.environ, **env}, user=NOBODY.pw_uid,
                               group=NOBODY.pw_gid, extra_groups=[]) as running:
-            proc.wait_for(lambda: any("socket:" in os.readlink(fd) for fd in
-                                      Path(f"/proc/{running.pid}/fd").iterdir()))
+            proc.wait_for(lambda: has_socket(running.pid))
             line = Path(f"/proc/{running.pid}/cmdline").read_bytes()
             hidden = as_nobody("cat", f"/proc/{running.pid}/environ")
             said = running.stderr.read().decode()
