@@ -91,10 +91,16 @@ nodes_read(const struct redis_options *o, int64_t timeout_us, nodes_field *fn, v
 {
 	const struct timeval wait = {
 	    .tv_sec = timeout_us / USEC_PER_SEC, .tv_usec = timeout_us % USEC_PER_SEC};
-	redisContext *c = o->port != 0 ? redisConnectWithTimeout(o->host, o->port, wait)
-				       : redisConnectUnixWithTimeout(o->host, wait);
-	bool good = c != NULL && c->err == 0 && redisSetTimeout(c, wait) == REDIS_OK &&
-	    log_in(c, o) && read_all(c, o, fn, ctx);
+	redisContext *c;
+	bool good;
+
+	/* hiredis' own connection reaches a Redis that stands alone, and without TLS */
+	if (o->kind != REDIS_ALONE || o->tls.on)
+		return false;
+	c = o->port != 0 ? redisConnectWithTimeout(o->host, o->port, wait)
+			 : redisConnectUnixWithTimeout(o->host, wait);
+	good = c != NULL && c->err == 0 && redisSetTimeout(c, wait) == REDIS_OK && log_in(c, o) &&
+	    read_all(c, o, fn, ctx);
 
 	if (c != NULL)
 		redisFree(c);
