@@ -333,18 +333,25 @@ ctl_call(struct ctl *c, int argc, const char **argv)
 	return r;
 }
 
+/* Ends the program when there is no reply. */
+static redisReply *
+call_format(struct ctl *c, const char *fmt, va_list ap)
+{
+	char *cmd;
+	int len = redisvFormatCommand(&cmd, fmt, ap);
+
+	return call(c, cmd, len);
+}
+
 redisReply *
 ctl_callf(struct ctl *c, const char *fmt, ...)
 {
 	redisReply *r;
 	va_list ap;
-	char *cmd;
-	int len;
 
 	va_start(ap, fmt);
-	len = redisvFormatCommand(&cmd, fmt, ap);
+	r = call_format(c, fmt, ap);
 	va_end(ap);
-	r = call(c, cmd, len);
 	check_reply(c, r);
 	return r;
 }
@@ -374,13 +381,10 @@ ctl_lookf(struct ctl *c, const char *fmt, ...)
 {
 	redisReply *r;
 	va_list ap;
-	char *cmd;
-	int len;
 
 	va_start(ap, fmt);
-	len = redisvFormatCommand(&cmd, fmt, ap);
+	r = call_format(c, fmt, ap);
 	va_end(ap);
-	r = call(c, cmd, len);
 	if (r->type == REDIS_REPLY_ERROR && strncmp(r->str, "WRONGTYPE", 9) == 0) {
 		freeReplyObject(r);
 		return NULL;
