@@ -58,6 +58,10 @@ class MilterProxy:
                     victim = owner(weir, self._victim[1])
                     self._victim = None
                     os.kill(victim, signal.SIGSTOP)
+                    # it takes no effect at once, and an answer could be quicker
+                    proc.wait_for(lambda: all(
+                        "\nState:\tT" in (task / "status").read_text()
+                        for task in Path(f"/proc/{victim}/task").iterdir()), 2, "the worker's stop")
                 weir.sendall(head + packet)
                 if victim:
                     os.kill(victim, signal.SIGKILL)
