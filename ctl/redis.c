@@ -249,6 +249,8 @@ call_node(struct link *l, unsigned node, const char *cmd, size_t len, bool askin
 	return r;
 }
 
+static const char nowhere[] = "none of the hosts named for it answers, or knows where it is";
+
 /* NULL: why. */
 static redisReply *
 call_slot(struct link *l, unsigned slot, const char *cmd, size_t len, char why[WIRE_WHY_MAX])
@@ -258,7 +260,7 @@ call_slot(struct link *l, unsigned slot, const char *cmd, size_t len, char why[W
 	unsigned node = topology_slot(t, slot);
 	bool asking = false;
 
-	snprintf(why, WIRE_WHY_MAX, "no node has told where to ask");
+	snprintf(why, WIRE_WHY_MAX, "%s", nowhere);
 	for (int i = 0; i < REDIRECTIONS_MAX && node != NODE_NONE; i++) {
 		redisReply *r = call_node(l, node, cmd, len, asking, deadline, why);
 		char asked[REDIS_HOST_MAX + 1];
@@ -425,7 +427,7 @@ ctl_scan(struct ctl *c, char cursor[CTL_CURSOR_MAX], const char *pattern)
 		argv[1] = "0";
 	}
 	if (l->node == NODE_NONE)
-		no_redis(c, "no node has told where to ask");
+		no_redis(c, nowhere);
 	len = redisFormatCommandArgv(&cmd, 6, argv, NULL);
 	if (len < 0)
 		ctl_die(CTL_REFUSED, "out of memory");

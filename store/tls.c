@@ -30,8 +30,11 @@ struct tls_wire {
 static bool
 failed(char *err, size_t errlen, const char *what, const char *file)
 {
-	unsigned long e = ERR_peek_last_error();
-	const char *reason = e != 0 ? ERR_reason_error_string(e) : NULL;
+	/* of a file that cannot be read the first is the system's word, the last only says so */
+	unsigned long first = ERR_peek_error(), e = ERR_peek_last_error();
+	const char *reason = ERR_GET_LIB(first) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(first))
+	    : e != 0					       ? ERR_reason_error_string(e)
+							       : NULL;
 
 	snprintf(err, errlen, "%s%s%s: %s", what, *file != '\0' ? " " : "", file,
 	    reason != NULL ? reason : "it failed");
