@@ -3,7 +3,7 @@
 #
 #	gnuplot -e "dir='DIRECTORY'; out='FILE.svg'" tests/bench/performance.gp
 
-set terminal svg size 1000,400 dynamic font "sans-serif,12" background rgb "white"
+set terminal svg size 1000,460 dynamic font "sans-serif,12" background rgb "white"
 set output out
 set border 3 lc rgb "#666666"
 set tics nomirror out scale 0.5
@@ -18,14 +18,14 @@ names = "null weir weir-event zone zone-event rspamd"
 titles = "'null milter' 'weir, Redis, libmilter' 'weir, Redis, event' 'weir, zone, libmilter' 'weir, zone, event' 'rspamd'"
 colours = "#888888 #4477aa #cc6677 #88aacc #ddaa99 #999933"
 
-set multiplot layout 1,2 margins 0.08,0.985,0.14,0.93 spacing 0.09,0.1
+set multiplot layout 1,2 margins 0.08,0.985,0.27,0.9 spacing 0.09,0.1
 set xrange [1:5000]
 set yrange [0:*]
 set format y "%.0s%c"
 set title "ordinary sessions, no pauses"
 set xlabel "open sessions"
 set ylabel "sessions a second"
-set key top left Left reverse samplen 1.5 spacing 1 opaque
+set key at screen 0.5,0.11 center maxrows 2 Left reverse samplen 1.5 width 3
 plot for [i=1:words(names)] (there(file(word(names,i),"rate")) ? file(word(names,i),"rate") : "/dev/null") \
 	using 1:2 lw 2 pt 7 lc rgb word(colours,i) title word(titles,i)
 
@@ -34,7 +34,6 @@ if (there(file("weir", "cost"))) {
 	set title "with pauses of 500 ms between the commands"
 	set ylabel "us of processor time a session, milter and Redis"
 	set format y "%.0f"
-	set key top left
 	plot for [i=1:words(names)] (there(file(word(names,i),"cost")) ? file(word(names,i),"cost") : "/dev/null") \
 		using 1:2 lw 2 pt 7 lc rgb word(colours,i) notitle
 }
